@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# SPDX-FileCopyrightText: The Bulkhead authors
+
+BUILD   := build
+CC      := gcc
+NASM    := nasm
+IMAGE   := $(BUILD)/bulkhead.elf
+FOLDERS := boot lib mm drivers vmx svm devices loader core monitor
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+WARNINGS := -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wundef \
+            -Wimplicit-fallthrough -Wno-unused-parameter
+CFLAGS   := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone \
+            -mgeneral-regs-only -fstack-protector-strong -mstack-protector-guard=global \
+            -fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-strict-aliasing \
+            -fcf-protection=none -ffunction-sections -fdata-sections -I. -I$(BUILD) $(WARNINGS)
+LDFLAGS  := -nostdlib -static -no-pie -Wl,-T,linker.ld -Wl,-z,max-page-size=4096 \
+            -Wl,--build-id=none -Wl,--gc-sections -Wl,-z,noexecstack
+
+C_SOURCES   := $(sort $(wildcard $(FOLDERS:%=%/*.c)))
+ASM_SOURCES := $(sort $(wildcard $(FOLDERS:%=%/*.asm)))
+OBJECTS     := $(C_SOURCES:%.c=$(BUILD)/%.o) $(ASM_SOURCES:%.asm=$(BUILD)/%.asm.o)
+
+all: $(IMAGE)
+
+# The offsets of C structs that assembly needs are generated from C.
+$(BUILD)/offsets.s: core/offsets.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -MT $@ -MF $(BUILD)/offsets.d -S -o $@ $<
+$(BUILD)/offsets.inc: $(BUILD)/offsets.s
+	sed -n 's/.*=> \([A-Za-z0-9_]*\) \$$*\([0-9-]*\).*/%define \1 \2/p' $< > $@
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.asm.o: %.asm $(BUILD)/offsets.inc Makefile
+	@mkdir -p $(@D)
+	$(NASM) -f elf64 -Werror -I$(BUILD)/ -o $@ $<
+
+# The symbol table for backtraces is made from a first link and put into the second; the two
+# agree in every address, as it comes last in the image.
+$(IMAGE): $(OBJECTS) linker.ld scripts/symbols
+	@mkdir -p $(BUILD)/core
+	@echo 'const char bulkhead_version[] = "$(VERSION)";' > $(BUILD)/version.c
+	$(CC) $(CFLAGS) -Wno-missing-prototypes -c -o $(BUILD)/version.o $(BUILD)/version.c
+	scripts/symbols /dev/null > $(BUILD)/symbols.c
+	$(CC) $(CFLAGS) -c -o $(BUILD)/symbols.o $(BUILD)/symbols.c
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@.pass1 $(OBJECTS) $(BUILD)/version.o $(BUILD)/symbols.o
+	nm -n $@.pass1 | scripts/symbols - > $(BUILD)/symbols.c
+	$(CC) $(CFLAGS) -c -o $(BUILD)/symbols.o $(BUILD)/symbols.c
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(OBJECTS) $(BUILD)/version.o $(BUILD)/symbols.o
+
+# ---- unit tests: pure code on the host, under sanitizers -----------------------------------
+# tests/unit/test_X.c is a cmocka program; it is linked with everything that builds on the host.
+HOST        := $(BUILD)/host
+HOST_CFLAGS := -std=gnu17 -O1 -g -I. -fsanitize=address,undefined -fno-sanitize-recover=all \
+               -fno-omit-frame-pointer -Wall -Wextra -Werror -Wno-unused-parameter
+PURE_SOURCES := $(wildcard devices/*.c loader/*.c) boot/multiboot2.c core/config.c core/insn.c \
+                core/vcpu_state.c mm/frame.c mm/page_table.c drivers/acpi.c
+PURE_OBJECTS := $(PURE_SOURCES:%.c=$(HOST)/%.o)
+UNIT_TESTS   := $(patsubst tests/unit/%.c,$(HOST)/%,$(sort $(wildcard tests/unit/test_*.c)))
+
+$(HOST)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -MMD -MP -c -o $@ $<
+$(HOST)/libpure.a: $(PURE_OBJECTS)
+	rm -f $@ && ar rcs $@ $^
+$(HOST)/test_%: tests/unit/test_%.c $(HOST)/libpure.a
+	$(CC) $(HOST_CFLAGS) -MMD -MP -o $@ $< $(HOST)/libpure.a -lcmocka -lZydis
+
+unit: $(UNIT_TESTS)
+	@for t in $(UNIT_TESTS); do $$t || exit 1; done
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all unit clean
+.SECONDARY:
+-include $(OBJECTS:.o=.d) $(PURE_OBJECTS:.o=.d) $(wildcard $(HOST)/*.d) $(BUILD)/offsets.d

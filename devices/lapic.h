@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_DEVICES_LAPIC_H
+#define BULKHEAD_DEVICES_LAPIC_H
+
+/* A local APIC, xAPIC and x2APIC (Intel SDM volume 3, chapter "Advanced Programmable Interrupt
+ * Controller").
+ *
+ * The first KiB is the virtual-APIC page as VT-x and AMD's AVIC know it, so that hardware which
+ * virtualises the APIC and this code share one state (SDM volume 3, "APIC Virtualization and
+ * Virtual Interrupts"). What hardware does not know follows at 400h. */
+
+#include "devices/device.h"
+
+#define LAPIC_BASE_DEFAULT 0xFEE00000ULL
+#define LAPIC_SIZE         4096ULL
+
+enum lapic_register {
+    LAPIC_ID = 0x020,
+    LAPIC_VERSION = 0x030,
+    LAPIC_TPR = 0x080,
+    LAPIC_APR = 0x090,
+    LAPIC_PPR = 0x0A0,
+    LAPIC_EOI = 0x0B0,
+    LAPIC_RRD = 0x0C0,
+    LAPIC_LDR = 0x0D0,
+    LAPIC_DFR = 0x0E0,
+    LAPIC_SVR = 0x0F0,
+    LAPIC_ISR = 0x100,
+    LAPIC_TMR = 0x180,
+    LAPIC_IRR = 0x200,
+    LAPIC_ESR = 0x280,
+    LAPIC_LVT_CMCI = 0x2F0,
+    LAPIC_ICR_LOW = 0x300,
+    LAPIC_ICR_HIGH = 0x310,
+    LAPIC_LVT_TIMER = 0x320,
+    LAPIC_LVT_THERMAL = 0x330,
+    LAPIC_LVT_PMC = 0x340,
+    LAPIC_LVT_LINT0 = 0x350,
+    LAPIC_LVT_LINT1 = 0x360,
+    LAPIC_LVT_ERROR = 0x370,
+    LAPIC_TIMER_INITIAL = 0x380,
+    LAPIC_TIMER_CURRENT = 0x390,
+    LAPIC_TIMER_DIVIDE = 0x3E0,
+    LAPIC_SELF_IPI = 0x3F0, /* x2APIC only */
+};
+
+/* What happened to a vCPU besides interrupts in IRR; core takes and clears them. */
+enum lapic_event {
+    LAPIC_EVENT_NMI = 1 << 0,
+    LAPIC_EVENT_INIT = 1 << 1,
+    LAPIC_EVENT_SIPI = 1 << 2, /* sipi_vector holds the vector */
+};
+
+struct lapic {
+    struct {
+        u32 value;
+        u32 reserved[3];
+    } registers[64];
+
+    u32 id;            /* APIC ID, also the vCPU's index in its machine */
+    u32 events;        /* enum lapic_event */
+    u64 apic_base;     /* IA32_APIC_BASE */
+    u64 tsc_adjust;    /* what the guest added to its TSC: guest TSC = machine time + tsc_adjust */
+    u64 tsc_deadline;  /* IA32_TSC_DEADLINE, in guest TSC; 0 = disarmed */
+    u64 timer_start;   /* machine time at which the count was started */
+    u64 timer_expiry;  /* machine time of the next expiry in any mode, or DEADLINE_NONE */
+    u32 esr_pending;   /* errors since the last write of ESR */
+    u8 sipi_vector;
+    u8 wait_for_sipi;
+    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 4 - 2];
+} __attribute__((aligned(4096)));
+
+_Static_assert(sizeof(struct lapic) == 4096, "one page");
+_Static_assert(offsetof(struct lapic, id) == 1024, "hardware's part is the first KiB");
+
+static inline u32 lapic_read(const struct lapic *lapic, enum lapic_register which)
+{
+    return lapic->registers[which >> 4].value;
+}
+
+/* The vector of highest priority that may be delivered now (IRR above PPR, APIC enabled), or -1.
+ * Pure: PPR is computed from TPR and ISR, the stored PPR is not trusted. */
+int lapic_pending_vector(const struct lapic *lapic);
+
+/* Highest vector in IRR and in ISR, or -1: what virtual-interrupt delivery wants as RVI and
+ * SVI. */
+int lapic_highest_irr(const struct lapic *lapic);
+int lapic_highest_isr(const struct lapic *lapic);
+
+/* Moves `vector` from IRR to ISR and updates PPR: the CPU took it. */
+void lapic_accept(struct lapic *lapic, u8 vector);
+
+/* True where a PIC interrupt (ExtINT) reaches this CPU: APIC disabled in IA32_APIC_BASE or LINT0
+ * unmasked in ExtINT mode. */
+bool lapic_takes_extint(const struct lapic *lapic);
+
+/* True in x2APIC mode, and true where the APIC is enabled in IA32_APIC_BASE in either mode. */
+bool lapic_is_x2apic(const struct lapic *lapic);
+bool lapic_is_enabled(const struct lapic *lapic);
+
+#endif
