@@ -94,10 +94,11 @@ struct vcpu_state {
 };
 
 /* The state after RESET, or after INIT when `init` (SDM volume 3, table "IA-32 and Intel 64
- * Processor States Following Power-up, Reset, or INIT"). What INIT preserves stays. */
+ * Processor States Following Power-up, Reset, or INIT"). What INIT preserves stays. Either way the
+ * vCPU is active: the caller sets ACTIVITY_WAIT_FOR_SIPI where it is not the boot processor. */
 void vcpu_state_reset(struct vcpu_state *state, bool init);
 
-/* Real-mode start at `vector` << 12, on top of the state after INIT. */
+/* Real-mode start at `vector` << 12, on top of the state after INIT, which it does not set. */
 void vcpu_state_sipi(struct vcpu_state *state, u8 vector);
 
 /* Flat segments as boot protocols ask for: 64-bit code (CS 10h, DS 18h) or 32-bit protected mode
