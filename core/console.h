@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_CORE_CONSOLE_H
+#define BULKHEAD_CORE_CONSOLE_H
+
+/* A partition's console: the last 64 KiB that its UART sent, and the bytes typed that its UART
+ * has not taken yet. The ring's pages come as output does. Under vm->lock. */
+
+#include "lib/types.h"
+
+#define CONSOLE_RING_SIZE  65536
+#define CONSOLE_RING_PAGES (CONSOLE_RING_SIZE / 4096)
+#define CONSOLE_INPUT_SIZE 1024
+
+struct console {
+    char *pages[CONSOLE_RING_PAGES];
+    u64 written; /* bytes ever; the ring holds the last CONSOLE_RING_SIZE of them */
+    u64 dropped; /* for want of memory */
+    u8 input[CONSOLE_INPUT_SIZE];
+    u32 input_head, input_tail; /* free-running; head - tail bytes wait */
+};
+
+void console_init(struct console *console);
+void console_free(struct console *console);
+
+/* Appends one byte to the ring. */
+void console_put(struct console *console, u8 byte);
+
+/* Copies at most `size` bytes starting with the byte numbered *position (counted from the first
+ * ever) and moves *position behind them; a position that the ring no longer holds is moved to
+ * the oldest one first. Returns how many. */
+size_t console_read(const struct console *console, u64 *position, char *to, size_t size);
+
+/* Queues a typed byte; false when the queue is full. */
+bool console_type(struct console *console, u8 byte);
+
+#endif

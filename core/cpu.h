@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_CORE_CPU_H
+#define BULKHEAD_CORE_CPU_H
+
+/* A physical CPU. GS points to its struct cpu in host mode. */
+
+#include "core/spinlock.h"
+#include "lib/list.h"
+#include "lib/types.h"
+
+struct vcpu;
+struct hvm_cpu; /* the backend's own */
+
+/* SDM volume 3, "64-Bit Task State Segment". */
+struct tss {
+    u32 reserved0;
+    u64 rsp[3];
+    u64 reserved1;
+    u64 ist[7];
+    u64 reserved2;
+    u16 reserved3;
+    u16 iomap_base;
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct tss) == 104, "64-bit TSS");
+
+enum gdt_selector {
+    SELECTOR_CODE = 0x08,
+    SELECTOR_DATA = 0x10,
+    SELECTOR_TSS = 0x18,
+};
+
+struct cpu {
+    struct cpu *self; /* at GS:0 */
+    u32 index;
+    u32 apic_id;
+    u8 *stack_top;
+    struct hvm_cpu *hvm;
+    bool hvm_on;
+
+    struct vcpu *attached; /* whose state the hardware holds; may not be running */
+    struct vcpu *running;
+
+    struct list run_queue; /* this CPU's alone */
+    struct list timers;    /* blocked vCPUs with a deadline, earliest first; this CPU's alone */
+    u32 vcpu_count;        /* vCPUs placed here; CPU 0's lifecycle work only */
+    bool reschedule;
+
+    struct spinlock mailbox_lock; /* covers mailbox and the mail nodes in it */
+    struct list mailbox;
+    bool idle; /* in or about to enter HLT: an IPI is needed to wake it */
+
+    u64 idle_cycles;
+    u64 longest_host_cycles; /* longest stretch in host mode seen, idle excluded */
+
+    struct tss tss;
+    u64 gdt[5]; /* null, code, data, TSS (two slots) */
+};
+
+_Static_assert(offsetof(struct cpu, self) == 0, "this_cpu reads GS:0");
+
+static inline struct cpu *this_cpu(void)
+{
+    struct cpu *cpu;
+
+    __asm__ volatile("movq %%gs:0, %0" : "=r"(cpu));
+    return cpu;
+}
+
+extern struct cpu **cpus; /* cpu_count of them; fixed after boot */
+extern u32 cpu_count;
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_CORE_HVM_H
+#define BULKHEAD_CORE_HVM_H
+
+/* The seam between shared code and the CPU vendor's virtualisation: one const table per backend,
+ * chosen once at boot. Vendor code answers small questions; shared code decides.
+ *
+ * Unless it says otherwise, a function is called on the physical CPU that owns the vCPU, with
+ * interrupts off, while the vCPU is not in guest mode. */
+
+#include "core/exit.h"
+#include "core/vcpu.h"
+#include "core/vcpu_state.h"
+
+/* Registers that the hardware keeps and that shared code reads or writes one at a time. */
+enum hvm_register {
+    HVM_RIP,
+    HVM_RSP,
+    HVM_RFLAGS,
+    HVM_CR0,
+    HVM_CR3,
+    HVM_CR4,
+    HVM_EFER,
+    HVM_PAT,
+    HVM_DEBUGCTL,
+    HVM_FS_BASE,
+    HVM_GS_BASE,
+    HVM_SYSENTER_CS,
+    HVM_SYSENTER_ESP,
+    HVM_SYSENTER_EIP,
+    HVM_REGISTER_COUNT,
+};
+
+/* An event to deliver on the next entry. */
+enum event_type {
+    EVENT_INTERRUPT, /* external interrupt, `vector` */
+    EVENT_NMI,
+    EVENT_EXCEPTION, /* hardware exception, `vector`; error code where it has one */
+};
+
+struct event {
+    u8 type; /* enum event_type */
+    u8 vector;
+    bool has_error_code;
+    u32 error_code;
+};
+
+/* One line of the capability report: what the feature is, and its fate. */
+enum feature_state {
+    FEATURE_USED,
+    FEATURE_UNUSED, /* the CPU has it; nothing here needs it */
+    FEATURE_ABSENT,
+    FEATURE_MISSING, /* absent, and required */
+};
+
+struct hvm_feature {
+    const char *name;
+    enum feature_state state;
+};
+
+#define HVM_FEATURES_MAX 48
+#define HVM_REFUSAL_SIZE 256
+
+struct hvm_report {
+    bool usable;
+    char refusal[HVM_REFUSAL_SIZE]; /* why not, one sentence that says what to change */
+    char note[HVM_REFUSAL_SIZE];    /* e.g. "enabled here, as the firmware had left it unlocked" */
+    struct hvm_feature features[HVM_FEATURES_MAX];
+    u32 feature_count;
+};
+
+struct hvm_ops {
+    const char *name; /* "VT-x" or "AMD-V" */
+
+    /* True when this CPU is of the backend's vendor family or has its feature bit in CPUID. When
+     * true, fills the report; touches no MSR that CPUID does not announce. Called once, on the
+     * boot CPU, before anything else. */
+    bool (*probe)(struct hvm_report *report);
+
+    /* Turns virtualisation on or off on the calling CPU. cpu_on checks that the CPU has all that
+     * the boot CPU has; false after logging, by name, what it lacks. `cpu->hvm` is the backend's
+     * own. */
+    bool (*cpu_on)(struct cpu *cpu);
+    void (*cpu_off)(struct cpu *cpu);
+
+    /* Allocates and frees what the backend keeps for a vCPU (vcpu->hvm). May be called on any
+     * CPU; false when memory is short. vcpu_free: after detach. */
+    bool (*vcpu_init)(struct vcpu *vcpu);
+    void (*vcpu_free)(struct vcpu *vcpu);
+
+    /* Makes the vCPU this CPU's (VMPTRLD and host state; switches in debug registers and the
+     * MSRs that hardware does not switch), and takes it off again. Between two attach calls on
+     * one CPU stands one detach. The caller has switched XCR0 and the XSAVE area, and CR3 to the
+     * partition's host address space. After detach the vCPU may be attached on another CPU. */
+    void (*attach)(struct cpu *cpu, struct vcpu *vcpu);
+    void (*detach)(struct cpu *cpu, struct vcpu *vcpu);
+
+    /* Runs the guest until its next exit, at the latest about when the host's TSC reaches
+     * `deadline`, and says why it came back. Attached vCPUs only. An event whose delivery the
+     * exit interrupted is queued again by the backend. */
+    void (*enter)(struct vcpu *vcpu, u64 deadline, struct exit *exit);
+
+    /* The whole state at once: start, SIPI, INIT, snapshot, dump. Attached vCPUs only.
+     * gpr[] is copied to and from vcpu->gpr. */
+    void (*load_state)(struct vcpu *vcpu, const struct vcpu_state *state);
+    void (*save_state)(struct vcpu *vcpu, struct vcpu_state *state);
+
+    u64 (*read_register)(struct vcpu *vcpu, enum hvm_register which);
+    void (*write_register)(struct vcpu *vcpu, enum hvm_register which, u64 value);
+    void (*read_segment)(struct vcpu *vcpu, enum segment_register which, struct segment *segment);
+
+    /* Moves RIP behind the instruction that exited and ends an STI or MOV SS shadow. `length` 0:
+     * the one that exited for what it is, the backend finds its length; false when it cannot
+     * (the guest's code changed under it): then nothing moved, just enter again. */
+    bool (*skip_instruction)(struct vcpu *vcpu, u8 length);
+
+    /* Can the guest take an event of this type at its next instruction: RFLAGS.IF, shadows, NMI
+     * blocking, no event queued already? */
+    bool (*can_inject)(struct vcpu *vcpu, enum event_type type);
+    /* Queues an event for the next entry. An exception replaces a queued interrupt, which the
+     * caller has not lost: can_inject said no to it. */
+    void (*inject)(struct vcpu *vcpu, const struct event *event);
+    /* Asks for EXIT_WINDOW as soon as can_inject(type) would hold, or no longer. */
+    void (*request_window)(struct vcpu *vcpu, enum event_type type, bool wanted);
+
+    /* With virtual-interrupt delivery the hardware delivers from the virtual-APIC page by itself;
+     * this tells it that IRR, ISR or the EOI-exit bitmap changed. Without: NULL, and shared code
+     * uses can_inject and inject. */
+    void (*sync_interrupts)(struct vcpu *vcpu);
+
+    /* Drops every cached translation of the guest's memory: the nested page tables lost a
+     * mapping or a right. */
+    void (*flush)(struct vcpu *vcpu);
+
+    /* Guest TSC = host TSC + vcpu->tsc_offset from the next entry on. */
+    void (*set_tsc_offset)(struct vcpu *vcpu, u64 offset);
+};
+
+_Static_assert(sizeof(struct hvm_ops) / sizeof(void *) <= 20, "the seam stays narrow");
+
+extern const struct hvm_ops vmx_ops;
+extern const struct hvm_ops svm_ops;
+
+/* What a backend may ask of shared code. */
+
+/* Copies up to `size` instruction bytes at the guest's CS:RIP through its page tables; returns
+ * how many could be read. */
+size_t vcpu_fetch(struct vcpu *vcpu, u8 *bytes, size_t size);
+
+/* The mode that CS and EFER put the guest's decoder into. */
+enum insn_mode vcpu_insn_mode(struct vcpu *vcpu);
+
+/* What the guest may have in CR4, EFER and XCR0 by the CPUID policy of its partition. */
+u64 vcpu_cr4_allowed(const struct vcpu *vcpu);
+u64 vcpu_efer_allowed(const struct vcpu *vcpu);
+
+#endif

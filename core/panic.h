@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_CORE_PANIC_H
+#define BULKHEAD_CORE_PANIC_H
+
+#include "lib/types.h"
+
+/* A broken invariant of the hypervisor: prints the sentence and a symbolised backtrace on the
+ * log's outputs without taking locks, stops the other CPUs, halts. */
+_Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#define ASSERT(condition) \
+    do { \
+        if (__builtin_expect(!(condition), 0)) \
+            panic("%s:%d: '%s' does not hold", __FILE__, __LINE__, #condition); \
+    } while (0)
+
+/* Prints the return addresses from frame pointer `rbp` on with their symbols. */
+void print_backtrace(u64 rip, u64 rbp);
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_CORE_VCPU_H
+#define BULKHEAD_CORE_VCPU_H
+
+#include "core/exit.h"
+#include "core/vcpu_state.h"
+#include "devices/lapic.h"
+#include "lib/list.h"
+
+struct cpu;
+struct vm;
+struct hvm_vcpu; /* the backend's own */
+struct exit_trace {
+    u64 rip;
+    u64 qualification;
+    u32 reason;
+    u32 kind;
+};
+
+/* Of the scheduler; changed only on the CPU that owns the vCPU. */
+enum vcpu_run_state {
+    VCPU_PARKED,   /* not started, paused or stopped: in no queue */
+    VCPU_RUNNABLE, /* in the run queue of its CPU */
+    VCPU_RUNNING,
+    VCPU_BLOCKED, /* halted or waiting for SIPI: waits for an event or its deadline */
+};
+
+/* Asked by any CPU, answered by the owner; bits of vcpu->requests. */
+enum vcpu_request {
+    REQUEST_EVENT = 1 << 0, /* look at the LAPIC again */
+    REQUEST_PARK = 1 << 1,  /* pause or stop: leave the queue and report to the partition */
+    REQUEST_UNPARK = 1 << 2,
+    REQUEST_DUMP = 1 << 3,  /* save the whole state for the monitor, then unpark or stay parked */
+};
+
+#define EXIT_TRACE_SIZE 16
+
+/* MTRRs and other MSRs that are only stored (SDM volume 4). */
+#define MTRR_VARIABLE_COUNT 8
+#define MTRR_FIXED_COUNT    11
+
+struct vcpu_msrs {
+    u64 mtrr_def_type;
+    u64 mtrr_fixed[MTRR_FIXED_COUNT];
+    u64 mtrr_variable[2 * MTRR_VARIABLE_COUNT];
+    u64 misc_enable;
+    u64 spec_ctrl;
+    u64 mcg_status;
+    u64 syscfg, hwcr; /* AMD's */
+};
+
+struct vcpu {
+    u64 gpr[GPR_COUNT]; /* as the guest has them, RSP excepted (HVM_RSP); asm uses the offset */
+
+    struct vm *vm;
+    struct lapic *lapic; /* element of the machine's array: the virtual-APIC page */
+    struct hvm_vcpu *hvm;
+    struct cpu *cpu; /* the owner */
+    u32 index;       /* in its partition; also the initial APIC ID */
+
+    u64 tsc_offset;
+    u64 xcr0; /* the guest's; in the register while attached */
+    u64 xss;
+    void *xsave_area; /* page-aligned, cpu_features.xsave_size bytes */
+    struct vcpu_msrs msrs;
+
+    u32 requests;        /* enum vcpu_request; atomic */
+    struct list mail;    /* in the owner's mailbox, under its lock */
+    u8 run_state;        /* enum vcpu_run_state */
+    u8 activity;         /* enum vcpu_activity */
+    bool interrupts_stale; /* LAPIC, PIC or board changed since interrupts were last offered */
+    u32 ioapic_generation; /* for which the EOI-exit bitmap was last computed */
+    struct list run;     /* in the run queue or, blocked with a deadline, in the timer list */
+    u64 wake_deadline;   /* host TSC */
+    u64 slice_end;       /* host TSC */
+
+    u64 guest_cycles, host_cycles;
+    u64 exits[EXIT_KIND_COUNT];
+    u64 exit_cycles[EXIT_KIND_COUNT];
+    struct exit_trace trace[EXIT_TRACE_SIZE];
+    u32 trace_next;
+};
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_CORE_VM_H
+#define BULKHEAD_CORE_VM_H
+
+/* A partition: its configuration, its memory, its machine, its vCPUs. */
+
+#include "core/config.h"
+#include "core/console.h"
+#include "core/cpuid.h"
+#include "core/spinlock.h"
+#include "core/vcpu.h"
+#include "devices/machine.h"
+#include "mm/guest_memory.h"
+
+enum vm_state {
+    VM_STOPPED,
+    VM_STARTING, /* memory and image are being laid out, in steps */
+    VM_RUNNING,
+    VM_PAUSING,
+    VM_PAUSED,
+    VM_STOPPING, /* vCPUs are being parked, then memory is given back, in steps */
+    VM_CRASHED,  /* stopped by its own fault and kept for a look (on_crash = preserve), or
+                    destroyed by it */
+};
+
+/* Why a partition stops, and so what happens next. */
+enum stop_reason {
+    STOP_NONE,
+    STOP_DESTROY,  /* the monitor's */
+    STOP_POWEROFF, /* the guest's S5 */
+    STOP_EXIT,     /* the guest's exit port */
+    STOP_REBOOT,   /* the guest's or the monitor's reset */
+    STOP_CRASH,
+};
+
+#define VM_MESSAGE_SIZE 160
+
+struct vm {
+    struct list node; /* in the list of partitions; CPU 0's alone */
+    struct partition_config config;
+
+    enum vm_state state; /* written by CPU 0 only */
+    char message[VM_MESSAGE_SIZE]; /* why it did not start or how it ended; empty: nothing to say */
+    u64 starts;      /* times started or restarted */
+    u64 start_tsc;   /* host TSC of the last start */
+    u32 exit_status; /* of STOP_EXIT: V << 1 | 1 */
+
+    struct spinlock lock; /* covers machine, console, stop_reason, live_vcpus */
+    struct machine *machine;
+    struct console console;
+    enum stop_reason stop_reason;
+    u32 live_vcpus; /* not parked */
+
+    struct vcpu **vcpus; /* machine->vcpu_count of them; NULL while stopped */
+    u32 vcpu_count;
+    struct guest_memory memory;
+    struct cpuid_policy *cpuid;
+    u64 tsc_base;   /* host TSC at machine time 0 */
+    u64 paused_tsc; /* host TSC at which it was paused */
+    u64 crash_time;
+    u64 unknown_msrs;     /* accesses */
+    u32 hypervisor_pages; /* 4 KiB pages of the hypervisor's own memory that it holds */
+
+    struct lifecycle_work *work; /* start or teardown in progress; CPU 0's alone */
+};
+
+/* Iterates over all partitions in the order of creation; CPU 0 only. NULL starts and ends. */
+struct vm *vm_next(const struct vm *vm);
+struct vm *vm_find(const char *name);
+
+const char *vm_state_name(const struct vm *vm);
+
+#endif
