@@ -10,8 +10,10 @@
  * interrupts off, while the vCPU is not in guest mode. */
 
 #include "core/exit.h"
+#include "core/insn.h"
 #include "core/vcpu.h"
 #include "core/vcpu_state.h"
+#include "mm/page_table.h"
 
 /* Registers that the hardware keeps and that shared code reads or writes one at a time. */
 enum hvm_register {
@@ -68,10 +70,14 @@ struct hvm_report {
     char note[HVM_REFUSAL_SIZE];    /* e.g. "enabled here, as the firmware had left it unlocked" */
     struct hvm_feature features[HVM_FEATURES_MAX];
     u32 feature_count;
+    u32 nested_large_sizes; /* page sizes of the nested tables: bit 0 2 MiB, bit 1 1 GiB */
+    bool entry_deadline;    /* enter() comes back at its deadline by itself; else shared code arms
+                               the host's local APIC timer */
 };
 
 struct hvm_ops {
     const char *name; /* "VT-x" or "AMD-V" */
+    const struct page_table_format *nested_format;
 
     /* True when this CPU is of the backend's vendor family or has its feature bit in CPUID. When
      * true, fills the report; touches no MSR that CPUID does not announce. Called once, on the
@@ -137,7 +143,7 @@ struct hvm_ops {
     void (*set_tsc_offset)(struct vcpu *vcpu, u64 offset);
 };
 
-_Static_assert(sizeof(struct hvm_ops) / sizeof(void *) <= 20, "the seam stays narrow");
+_Static_assert(sizeof(struct hvm_ops) / sizeof(void *) <= 22, "the seam stays narrow");
 
 extern const struct hvm_ops vmx_ops;
 extern const struct hvm_ops svm_ops;
