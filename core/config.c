@@ -1,0 +1,730 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+
+#include "core/config.h"
+
+#include "lib/string.h"
+
+#define HOST_SECTION    "host"
+#define SHOWN_SIZE      40 /* of a word in a message, with the NUL */
+#define KEY_SIZE_MAX    16
+#define MEMORY_MIN      (64 * KIB)
+#define PAGE_SIZE       (4 * KIB)
+#define MEMORY_MAX      (64 * TIB)
+#define WEIGHT_MAX      10000
+#define SLICE_MIN_NS    (1 * NS_PER_MS)
+#define SLICE_MAX_NS    (10 * NS_PER_S)
+#define NS_PER_MS       1000000ULL
+#define NS_PER_S        1000000000ULL
+#define DEFAULT_MEMORY  (256 * MIB)
+#define DEFAULT_WEIGHT  100
+#define DEFAULT_SLICE   (10 * NS_PER_MS)
+#define EXIT_PORT_NONE  (-1)
+#define LAST_PORT       0xFFFF
+#define PERCENT_PER_CPU 100
+
+/* A stretch of the text; not NUL-terminated. */
+struct word {
+    const char *text;
+    size_t size;
+};
+
+struct choice {
+    const char *name;
+    u32 value;
+};
+
+struct key {
+    const char *name;
+    /* Stores `value` in `field`; false, with nothing stored, when it is not `expected`. */
+    bool (*set)(const struct key *key, struct word value, void *field);
+    size_t offset;
+    const char *expected;
+    u64 min, max; /* texts: max is the field's size */
+    const struct choice *choices;
+};
+
+static const struct choice switches[] = {
+    {"yes",   true },
+    {"no",    false},
+    {"true",  true },
+    {"false", false},
+    {"on",    true },
+    {"off",   false},
+    {NULL,    0    },
+};
+
+static const struct choice actions[] = {
+    {"destroy",  ACTION_DESTROY },
+    {"restart",  ACTION_RESTART },
+    {"rollback", ACTION_ROLLBACK},
+    {"preserve", ACTION_PRESERVE},
+    {NULL,       0              },
+};
+
+#define ACTION_WORDS "destroy, restart, rollback or preserve"
+
+static const struct choice msr_actions[] = {
+    {"fault",  UNKNOWN_MSR_FAULT },
+    {"ignore", UNKNOWN_MSR_IGNORE},
+    {NULL,     0                 },
+};
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r';
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static char to_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+static bool is_control(char c)
+{
+    return ((u8)c < ' ' && c != '\t') || (u8)c == 0x7F;
+}
+
+static struct word word_of(const char *text)
+{
+    return (struct word){text, strlen(text)};
+}
+
+static struct word skip(struct word word, size_t count)
+{
+    return (struct word){word.text + count, word.size - count};
+}
+
+static struct word trim(struct word word)
+{
+    while (word.size > 0 && is_space(word.text[0]))
+        word = skip(word, 1);
+    while (word.size > 0 && is_space(word.text[word.size - 1]))
+        word.size--;
+    return word;
+}
+
+static bool word_is(struct word word, const char *text)
+{
+    return word.size == strlen(text) && memcmp(word.text, text, word.size) == 0;
+}
+
+/* Cuts off and returns what comes before the first `c`; all of it where there is none. */
+static struct word take_until(struct word *rest, char c)
+{
+    const char *end = memchr(rest->text, c, rest->size);
+    struct word taken = *rest;
+
+    if (end != NULL)
+        taken.size = (size_t)(end - rest->text);
+    *rest = skip(*rest, MIN(taken.size + 1, rest->size));
+    return taken;
+}
+
+static void copy_text(char *to, struct word word)
+{
+    memcpy(to, word.text, word.size);
+    to[word.size] = '\0';
+}
+
+/* A word as messages show it. */
+static const char *show(char shown[SHOWN_SIZE], struct word word)
+{
+    size_t size = MIN(word.size, SHOWN_SIZE - 1);
+
+    for (size_t i = 0; i < size; i++)
+        shown[i] = is_control(word.text[i]) ? '?' : word.text[i];
+    if (size < word.size)
+        memcpy(shown + size - 3, "...", 3);
+    shown[size] = '\0';
+    return shown;
+}
+
+/* ---- values ---------------------------------------------------------------------------- */
+
+static u32 digit_value(char c)
+{
+    c = to_lower(c);
+    if (is_digit(c))
+        return (u32)(c - '0');
+    return c >= 'a' && c <= 'f' ? (u32)(c - 'a') + 10 : UINT32_MAX;
+}
+
+/* Takes the digits that *rest begins with; false where there are none or too many. */
+static bool take_number(struct word *rest, u64 *value)
+{
+    bool hex = rest->size > 2 && rest->text[0] == '0' && to_lower(rest->text[1]) == 'x';
+    struct word digits = hex ? skip(*rest, 2) : *rest;
+    u32 base = hex ? 16 : 10;
+    size_t count = 0;
+
+    *value = 0;
+    for (; count < digits.size && digit_value(digits.text[count]) < base; count++)
+        if (__builtin_mul_overflow(*value, base, value) ||
+            __builtin_add_overflow(*value, digit_value(digits.text[count]), value))
+            return false;
+    *rest = skip(digits, count);
+    return count > 0;
+}
+
+/* A number with one of the units, times what the unit stands for. */
+struct unit {
+    const char *name;
+    u64 factor;
+};
+
+static bool parse_with_unit(struct word word, const struct unit *units, u64 *value)
+{
+    u64 number;
+
+    if (!take_number(&word, &number))
+        return false;
+    for (; units->name != NULL; units++)
+        if (word_is(word, units->name))
+            return !__builtin_mul_overflow(number, units->factor, value);
+    return false;
+}
+
+static bool in_range(const struct key *key, u64 value)
+{
+    return value >= key->min && value <= key->max;
+}
+
+static bool set_size(const struct key *key, struct word value, void *field)
+{
+    static const struct unit units[] = {
+        {"",   1  },
+        {"K",  KIB},
+        {"M",  MIB},
+        {"G",  GIB},
+        {"k",  KIB},
+        {"m",  MIB},
+        {"g",  GIB},
+        {NULL, 0  },
+    };
+    u64 bytes;
+
+    if (!parse_with_unit(value, units, &bytes) || !in_range(key, bytes) ||
+        !IS_ALIGNED(bytes, PAGE_SIZE))
+        return false;
+    *(u64 *)field = bytes;
+    return true;
+}
+
+static bool set_time(const struct key *key, struct word value, void *field)
+{
+    static const struct unit units[] = {
+        {"ms", NS_PER_MS},
+        {"s",  NS_PER_S },
+        {NULL, 0        }
+    };
+    u64 ns;
+
+    if (!parse_with_unit(value, units, &ns) || !in_range(key, ns))
+        return false;
+    *(u64 *)field = ns;
+    return true;
+}
+
+static bool set_number(const struct key *key, struct word value, void *field)
+{
+    static const struct unit units[] = {
+        {"",   1},
+        {NULL, 0}
+    };
+    u64 number;
+
+    if (!parse_with_unit(value, units, &number) || !in_range(key, number))
+        return false;
+    *(u32 *)field = (u32)number;
+    return true;
+}
+
+static bool set_percent(const struct key *key, struct word value, void *field)
+{
+    static const struct unit units[] = {
+        {"%",  1},
+        {NULL, 0}
+    };
+    u64 percent = 0;
+
+    if (!word_is(value, "none") &&
+        (!parse_with_unit(value, units, &percent) || !in_range(key, percent)))
+        return false;
+    *(u32 *)field = (u32)percent;
+    return true;
+}
+
+static bool set_port(const struct key *key, struct word value, void *field)
+{
+    if (!word_is(value, "none"))
+        return set_number(key, value, field);
+    *(s32 *)field = EXIT_PORT_NONE;
+    return true;
+}
+
+static const struct choice *find_choice(const struct choice *choices, struct word value)
+{
+    for (; choices->name != NULL; choices++)
+        if (word_is(value, choices->name))
+            return choices;
+    return NULL;
+}
+
+static bool set_choice(const struct key *key, struct word value, void *field)
+{
+    const struct choice *choice = find_choice(key->choices, value);
+
+    if (choice != NULL)
+        *(u32 *)field = choice->value;
+    return choice != NULL;
+}
+
+static bool set_switch(const struct key *key, struct word value, void *field)
+{
+    const struct choice *choice = find_choice(switches, value);
+
+    if (choice != NULL)
+        *(bool *)field = choice->value;
+    return choice != NULL;
+}
+
+static bool set_text(const struct key *key, struct word value, void *field)
+{
+    for (size_t i = 0; i < value.size; i++)
+        if (is_control(value.text[i]))
+            return false;
+    if (value.size < key->min || value.size >= key->max)
+        return false;
+    copy_text(field, value);
+    return true;
+}
+
+static bool set_image(const struct key *key, struct word value, void *field)
+{
+    for (size_t i = 0; i < value.size; i++)
+        if (is_space(value.text[i]))
+            return false;
+    return set_text(key, value, field);
+}
+
+static bool parse_cpu_range(struct word element, u64 *first, u64 *last)
+{
+    if (!take_number(&element, first))
+        return false;
+    *last = *first;
+    if (element.size > 0 && element.text[0] == '-') {
+        element = skip(element, 1);
+        if (!take_number(&element, last))
+            return false;
+    }
+    return element.size == 0 && *first <= *last && *last < CONFIG_CPUS_MAX;
+}
+
+static bool set_cpus(const struct key *key, struct word value, void *field)
+{
+    u64 cpus[CONFIG_CPUS_MAX / 64] = {0};
+    u64 first, last;
+
+    if (word_is(value, "all")) {
+        memset(field, 0xFF, sizeof(cpus));
+        return true;
+    }
+    do {
+        if (!parse_cpu_range(trim(take_until(&value, ',')), &first, &last))
+            return false;
+        for (; first <= last; first++)
+            cpus[first / 64] |= BIT(first % 64);
+    } while (value.size > 0);
+    memcpy(field, cpus, sizeof(cpus));
+    return true;
+}
+
+static bool count_modules(struct word list, u32 *count)
+{
+    char name[CONFIG_IMAGE_SIZE];
+    const struct key text = {.min = 1, .max = sizeof(name)};
+    size_t size = list.size + 1;
+
+    for (*count = 0; list.size > 0; ++*count)
+        if (!set_image(&text, trim(take_until(&list, ',')), name))
+            return false;
+    return *count <= CONFIG_MODULES_MAX && size <= CONFIG_MODULES_SIZE;
+}
+
+static bool set_modules(const struct key *key, struct word value, void *field)
+{
+    struct partition_config *partition = CONTAINER_OF(field, struct partition_config, modules);
+    char *to = field;
+    u32 count;
+
+    if (!count_modules(value, &count))
+        return false;
+    memset(partition->modules, 0, sizeof(partition->modules));
+    for (u32 i = 0; i < count; i++) {
+        struct word name = trim(take_until(&value, ','));
+
+        copy_text(to, name);
+        to += name.size + 1;
+    }
+    partition->module_count = count;
+    return true;
+}
+
+/* ---- keys ------------------------------------------------------------------------------ */
+
+#define FIELD(name) offsetof(struct partition_config, name)
+
+/* clang-format off */
+static const struct key partition_keys[] = {
+    {"kernel", set_image, FIELD(kernel), "the name of an image",
+     .min = 1, .max = CONFIG_IMAGE_SIZE},
+    {"initrd", set_image, FIELD(initrd), "the name of an image",
+     .max = CONFIG_IMAGE_SIZE},
+    {"modules", set_modules, FIELD(modules), "a list of at most 16 images such as a, b"},
+    {"cmdline", set_text, FIELD(cmdline), "a command line of fewer than 2048 bytes",
+     .max = CONFIG_CMDLINE_SIZE},
+    {"memory", set_size, FIELD(memory), "a size such as 256M, of at least 64K in steps of 4K",
+     .min = MEMORY_MIN, .max = MEMORY_MAX},
+    {"vcpus", set_number, FIELD(vcpus), "a number from 1 to 1024",
+     .min = 1, .max = CONFIG_CPUS_MAX},
+    {"cpus", set_cpus, FIELD(cpus), "a list of CPUs such as 0-1,3"},
+    {"weight", set_number, FIELD(weight), "a number from 1 to 10000",
+     .min = 1, .max = WEIGHT_MAX},
+    {"cap", set_percent, FIELD(cap_percent), "a percentage such as 50%, or none",
+     .min = 1, .max = CONFIG_CPUS_MAX * PERCENT_PER_CPU},
+    {"autostart", set_switch, FIELD(autostart), "yes or no"},
+    {"on_crash", set_choice, FIELD(on_crash), ACTION_WORDS, .choices = actions},
+    {"on_hang", set_choice, FIELD(on_hang), ACTION_WORDS, .choices = actions},
+    {"on_reboot", set_choice, FIELD(on_reboot), ACTION_WORDS, .choices = actions},
+    {"unknown_msr", set_choice, FIELD(unknown_msr), "fault or ignore", .choices = msr_actions},
+    {"exit_port", set_port, FIELD(exit_port), "a port from 0 to 0xffff, or none",
+     .max = LAST_PORT},
+};
+
+static const struct key host_keys[] = {
+    {"slice", set_time, offsetof(struct host_config, slice_ns), "a time from 1ms to 10s",
+     .min = SLICE_MIN_NS, .max = SLICE_MAX_NS},
+};
+/* clang-format on */
+
+struct key_table {
+    const struct key *keys;
+    size_t count;
+};
+
+static const struct key_table partition_table = {partition_keys, ARRAY_SIZE(partition_keys)};
+static const struct key_table host_table = {host_keys, ARRAY_SIZE(host_keys)};
+
+_Static_assert(ARRAY_SIZE(partition_keys) <= 32, "keys seen are bits of a u32");
+
+/* Levenshtein's distance, by one row of his table. */
+static u32 edit_distance(struct word a, const char *b)
+{
+    u32 row[KEY_SIZE_MAX + 1];
+    size_t size = strlen(b);
+
+    for (u32 j = 0; j <= size; j++)
+        row[j] = j;
+    for (u32 i = 0; i < a.size; i++) {
+        u32 diagonal = row[0];
+
+        row[0] = i + 1;
+        for (u32 j = 0; j < size; j++) {
+            u32 changed = diagonal + (to_lower(a.text[i]) != b[j]);
+
+            diagonal = row[j + 1];
+            row[j + 1] = MIN(changed, MIN(row[j], diagonal) + 1);
+        }
+    }
+    return row[size];
+}
+
+static void unknown_key(const struct key_table *table, struct word key,
+                        char error[CONFIG_ERROR_SIZE])
+{
+    struct word compared = {key.text, MIN(key.size, SHOWN_SIZE)};
+    u32 nearest = 0, least = UINT32_MAX;
+    char shown[SHOWN_SIZE];
+
+    for (u32 i = 0; i < table->count; i++) {
+        u32 distance = edit_distance(compared, table->keys[i].name);
+
+        if (distance < least) {
+            least = distance;
+            nearest = i;
+        }
+    }
+    snprintf(error, CONFIG_ERROR_SIZE, "'%s' is not a key; the nearest is '%s'", show(shown, key),
+             table->keys[nearest].name);
+}
+
+/* The key's index in the table, or -1 with a sentence in `error`. */
+static int find_key(const struct key_table *table, struct word key, char error[CONFIG_ERROR_SIZE])
+{
+    for (u32 i = 0; i < table->count; i++)
+        if (word_is(key, table->keys[i].name))
+            return (int)i;
+    unknown_key(table, key, error);
+    return -1;
+}
+
+static bool set_key(const struct key *key, void *target, struct word value,
+                    char error[CONFIG_ERROR_SIZE])
+{
+    char shown[SHOWN_SIZE];
+
+    if (key->set(key, value, (char *)target + key->offset))
+        return true;
+    snprintf(error, CONFIG_ERROR_SIZE, "%s: '%s' is not %s", key->name, show(shown, value),
+             key->expected);
+    return false;
+}
+
+void config_partition_defaults(struct partition_config *partition, const char *name)
+{
+    memset(partition, 0, sizeof(*partition));
+    if (name != NULL)
+        snprintf(partition->name, sizeof(partition->name), "%s", name);
+    partition->memory = DEFAULT_MEMORY;
+    partition->vcpus = 1;
+    memset(partition->cpus, 0xFF, sizeof(partition->cpus));
+    partition->weight = DEFAULT_WEIGHT;
+    partition->autostart = true;
+    partition->on_crash = ACTION_RESTART;
+    partition->on_hang = ACTION_ROLLBACK;
+    partition->on_reboot = ACTION_RESTART;
+    partition->unknown_msr = UNKNOWN_MSR_FAULT;
+    partition->exit_port = EXIT_PORT_NONE;
+}
+
+bool config_partition_set(struct partition_config *partition, const char *key, const char *value,
+                          char error[CONFIG_ERROR_SIZE])
+{
+    int index = find_key(&partition_table, word_of(key), error);
+
+    return index >= 0 && set_key(&partition_keys[index], partition, word_of(value), error);
+}
+
+/* ---- the file -------------------------------------------------------------------------- */
+
+struct parser {
+    const struct config_reader *reader;
+    struct partition_config *partition;
+    struct host_config host;
+    struct word text;
+    u32 line;
+    /* The section that is being read. */
+    const struct key_table *keys; /* NULL before the first */
+    u32 section_line;
+    u32 seen; /* bit I: key I was given */
+    bool failed;
+};
+
+/* Reports an error in the current section or, before the first, outside of any. */
+static void fail(struct parser *parser, u32 line, const char *error)
+{
+    char message[CONFIG_ERROR_SIZE + CONFIG_NAME_SIZE + 16];
+    const char *name = parser->keys == &host_table ? HOST_SECTION : parser->partition->name;
+
+    parser->failed = true;
+    if (parser->keys != NULL && name[0] != '\0')
+        snprintf(message, sizeof(message), "%u: [%s] %s", line, name, error);
+    else
+        snprintf(message, sizeof(message), "%u: %s", line, error);
+    parser->reader->error(parser->reader->context, line, message);
+}
+
+static void end_section(struct parser *parser)
+{
+    const struct config_reader *reader = parser->reader;
+
+    if (parser->keys == &partition_table && !parser->failed && parser->partition->kernel[0] == '\0')
+        fail(parser, parser->section_line, "kernel: is missing");
+    if (parser->keys == NULL || parser->failed)
+        return;
+    if (parser->keys == &host_table)
+        reader->host(reader->context, &parser->host);
+    else
+        reader->partition(reader->context, parser->partition, parser->section_line);
+}
+
+/* The name in a line that begins with '['; empty where it is not a legal one. */
+static struct word section_name(struct word line)
+{
+    struct word none = {line.text, 0};
+
+    if (line.size < 3 || line.text[line.size - 1] != ']' || line.size - 2 >= CONFIG_NAME_SIZE)
+        return none;
+    for (size_t i = 1; i < line.size - 1; i++) {
+        char c = to_lower(line.text[i]);
+
+        if (!is_digit(c) && !(c >= 'a' && c <= 'z') && c != '-' && c != '_' && c != '.')
+            return none;
+    }
+    return (struct word){line.text + 1, line.size - 2};
+}
+
+/* Cuts the comment off and trims. False where a quote is not closed. */
+static bool strip(struct word *line)
+{
+    bool quoted = false;
+
+    for (size_t i = 0; i < line->size; i++) {
+        char c = line->text[i];
+
+        if (c == '"')
+            quoted = !quoted;
+        if (!quoted && (c == '#' || c == ';') && (i == 0 || is_space(line->text[i - 1])))
+            line->size = i;
+    }
+    *line = trim(*line);
+    return !quoted;
+}
+
+/* The line above `end` that begins a section of this name, or 0. */
+static u32 find_section(struct word text, u32 end, struct word name)
+{
+    for (u32 line = 1; line < end; line++) {
+        struct word other = take_until(&text, '\n');
+
+        strip(&other);
+        if (other.size == 0 || other.text[0] != '[')
+            continue;
+        other = section_name(other);
+        if (other.size == name.size && memcmp(other.text, name.text, name.size) == 0)
+            return line;
+    }
+    return 0;
+}
+
+static void begin_section(struct parser *parser, struct word line)
+{
+    struct word name = section_name(line);
+    u32 other = name.size > 0 ? find_section(parser->text, parser->line, name) : 0;
+    char error[CONFIG_ERROR_SIZE], shown[SHOWN_SIZE];
+
+    end_section(parser);
+    config_partition_defaults(parser->partition, NULL);
+    copy_text(parser->partition->name, name);
+    parser->keys = word_is(name, HOST_SECTION) ? &host_table : &partition_table;
+    parser->section_line = parser->line;
+    parser->seen = 0;
+    parser->failed = false;
+    if (name.size == 0) {
+        snprintf(error, sizeof(error),
+                 "'%s' is not a section: [, a name of letters, digits, - _ . (at most %u), ]",
+                 show(shown, line), CONFIG_NAME_SIZE - 1);
+        fail(parser, parser->line, error);
+    } else if (other != 0) {
+        snprintf(error, sizeof(error), "there is a section of this name in line %u", other);
+        fail(parser, parser->line, error);
+    }
+}
+
+/* Takes the quotes off a value that begins with one. */
+static bool unquote(struct word *value)
+{
+    struct word rest;
+
+    if (value->size == 0 || value->text[0] != '"')
+        return true;
+    rest = skip(*value, 1);
+    *value = take_until(&rest, '"');
+    return rest.size == 0;
+}
+
+static void read_key(struct parser *parser, struct word key, struct word value)
+{
+    void *target = parser->keys == &host_table ? (void *)&parser->host : parser->partition;
+    char error[CONFIG_ERROR_SIZE];
+    int index = find_key(parser->keys, key, error);
+
+    if (index < 0) {
+        fail(parser, parser->line, error);
+        return;
+    }
+    if (parser->seen & BIT(index)) {
+        snprintf(error, sizeof(error), "%s: is given twice", parser->keys->keys[index].name);
+        fail(parser, parser->line, error);
+        return;
+    }
+    parser->seen |= (u32)BIT(index);
+    if (!set_key(&parser->keys->keys[index], target, value, error))
+        fail(parser, parser->line, error);
+}
+
+static void read_assignment(struct parser *parser, struct word line)
+{
+    char error[CONFIG_ERROR_SIZE], shown[SHOWN_SIZE];
+    struct word rest = line;
+    struct word key = trim(take_until(&rest, '='));
+    const char *wrong = NULL;
+
+    rest = trim(rest);
+    if (memchr(line.text, '=', line.size) == NULL)
+        wrong = "is neither [section] nor key = value";
+    else if (parser->keys == NULL)
+        wrong = "stands before the first [section]";
+    else if (!unquote(&rest))
+        wrong = "has text after a closing quote";
+    if (wrong == NULL) {
+        read_key(parser, key, rest);
+        return;
+    }
+    snprintf(error, sizeof(error), "'%s' %s", show(shown, line), wrong);
+    fail(parser, parser->line, error);
+}
+
+static void check_controls(struct parser *parser, struct word line)
+{
+    char error[CONFIG_ERROR_SIZE];
+
+    if (line.size > 0 && line.text[line.size - 1] == '\r')
+        line.size--;
+    for (size_t i = 0; i < line.size; i++) {
+        if (!is_control(line.text[i]))
+            continue;
+        snprintf(error, sizeof(error), "control character 0x%02x in column %zu", (u8)line.text[i],
+                 i + 1);
+        fail(parser, parser->line, error);
+        return;
+    }
+}
+
+static void read_line(struct parser *parser, struct word whole)
+{
+    struct word line = whole;
+    bool closed = strip(&line);
+
+    if (line.size > 0 && line.text[0] == '[')
+        begin_section(parser, line);
+    else if (line.size > 0 && closed)
+        read_assignment(parser, line);
+    if (!closed)
+        fail(parser, parser->line, "a quote is not closed");
+    check_controls(parser, whole);
+}
+
+void config_parse(const char *text, size_t size, struct partition_config *scratch,
+                  const struct config_reader *reader)
+{
+    struct parser parser = {
+        .reader = reader,
+        .partition = scratch,
+        .host = {.slice_ns = DEFAULT_SLICE},
+        .text = { text,                     size},
+    };
+    struct word rest = parser.text;
+
+    while (rest.size > 0) {
+        parser.line++;
+        read_line(&parser, take_until(&rest, '\n'));
+    }
+    end_section(&parser);
+}
