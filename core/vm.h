@@ -7,7 +7,6 @@
 
 #include "core/config.h"
 #include "core/console.h"
-#include "core/cpuid.h"
 #include "core/spinlock.h"
 #include "core/vcpu.h"
 #include "devices/machine.h"
@@ -35,6 +34,9 @@ enum stop_reason {
 };
 
 #define VM_MESSAGE_SIZE 160
+
+struct cpuid_policy;
+struct lifecycle_work;
 
 struct vm {
     struct list node; /* in the list of partitions; CPU 0's alone */

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_CORE_LIFECYCLE_H
+#define BULKHEAD_CORE_LIFECYCLE_H
+
+/* What becomes of partitions. All functions are CPU 0's, called outside of any exit; a start,
+ * pause or destroy is only begun by them and goes on in bounded steps between vCPUs. */
+
+#include "core/vm.h"
+
+#define VM_ERROR_SIZE 192
+
+/* Adds a stopped partition. NULL with a sentence in `error` when the name is taken or memory is
+ * short. */
+struct vm *vm_create(const struct partition_config *config, char error[VM_ERROR_SIZE]);
+
+/* Each begins its transition and returns true, or returns false with a sentence in `error` when
+ * the state does not allow it ("'web' is already running"), hardware virtualisation is not usable
+ * or an image is missing. What fails later stands in vm->message. */
+bool vm_start(struct vm *vm, char error[VM_ERROR_SIZE]);
+bool vm_destroy(struct vm *vm, char error[VM_ERROR_SIZE]);
+bool vm_pause(struct vm *vm, char error[VM_ERROR_SIZE]);
+bool vm_resume(struct vm *vm, char error[VM_ERROR_SIZE]);
+
+/* No transition is under way: the state is what it will be until somebody acts. */
+bool vm_settled(const struct vm *vm);
+
+/* Asks the partition to stop, for `reason`; the first reason wins. Any CPU, vm->lock held.
+ * `message` may be NULL. */
+void vm_request_stop(struct vm *vm, enum stop_reason reason, const char *message);
+
+/* Reports that a vCPU has parked. The owner CPU, vm->lock not held. */
+void vm_vcpu_parked(struct vm *vm);
+
+/* One bounded step of all transitions under way, on CPU 0 with no vCPU attached. True when there
+ * was something to do. */
+bool lifecycle_step(void);
+
+/* Calls `event` on every start, stop and crash; for the monitor. */
+enum vm_event {
+    VM_EVENT_START,
+    VM_EVENT_STOP,
+    VM_EVENT_CRASH,
+    VM_EVENT_RESTART,
+};
+void lifecycle_set_listener(void (*event)(struct vm *vm, enum vm_event what));
+
+/* Offers typed bytes that wait to the partition's UART. Any CPU. */
+void vm_input(struct vm *vm, u8 byte);
+
+#endif
