@@ -61,7 +61,7 @@ struct hvm_feature {
     enum feature_state state;
 };
 
-#define HVM_FEATURES_MAX 48
+#define HVM_FEATURES_MAX 64
 #define HVM_REFUSAL_SIZE 256
 
 struct hvm_report {
@@ -130,10 +130,11 @@ struct hvm_ops {
     /* Asks for EXIT_WINDOW as soon as can_inject(type) would hold, or no longer. */
     void (*request_window)(struct vcpu *vcpu, enum event_type type, bool wanted);
 
-    /* With virtual-interrupt delivery the hardware delivers from the virtual-APIC page by itself;
-     * this tells it that IRR, ISR or the EOI-exit bitmap changed. Without: NULL, and shared code
-     * uses can_inject and inject. */
-    void (*sync_interrupts)(struct vcpu *vcpu);
+    /* Tells the hardware that the LAPIC's IRR, ISR, TPR or mode, or the EOI-exit bitmap, changed;
+     * call it, under vm->lock, whenever vcpu->interrupts_stale. True: the hardware delivers the
+     * LAPIC's vectors from the virtual-APIC page by itself, so shared code injects nothing but
+     * ExtINT and NMI. False: shared code uses can_inject and inject for them as well. */
+    bool (*sync_interrupts)(struct vcpu *vcpu);
 
     /* Drops every cached translation of the guest's memory: the nested page tables lost a
      * mapping or a right. */
