@@ -43,7 +43,7 @@ bool host_lapic_send_ipi(u32 apic_id, enum host_ipi kind, u8 vector);
 u32 host_lapic_errors(void);
 
 /* Once, on the boot CPU after host_lapic_enable: uses TSC-deadline mode where CPUID has it, else
- * measures the timer against the TSC of `tsc_hz` for about 100 us. False when it does not count. */
+ * measures the timer against the TSC of `tsc_hz` for about 500 us. False when it does not count. */
 bool host_lapic_timer_init(u64 tsc_hz);
 bool host_lapic_timer_is_deadline(void);
 

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#include "drivers/tsc.h"
+
+#include "drivers/cpu.h"
+#include "drivers/io.h"
+#include "lib/arith.h"
+#include "mm/host_space.h"
+
+/* SDM volume 2, CPUID. */
+enum cpuid_leaf {
+    CPUID_MAX = 0,
+    CPUID_FEATURES = 1,
+    CPUID_TSC_RATIO = 0x15,
+    CPUID_FREQUENCIES = 0x16,
+    CPUID_HYPERVISOR_MAX = 0x40000000,
+    CPUID_HYPERVISOR_TIMING = 0x40000010, /* EAX: TSC frequency in kHz */
+};
+
+#define CPUID_ECX_HYPERVISOR BIT(31)
+
+#define KHZ 1000ULL
+#define MHZ 1000000ULL
+
+/* ACPI 6.5, 4.8.3.3. */
+#define PM_TIMER_HZ   3579545
+#define PM_TIMER_MASK 0xFFFFFF
+
+/* HPET 1.0a, section 2.3. */
+#define HPET_SIZE               0x400
+#define HPET_PERIOD             (0x004 / sizeof(u32))
+#define HPET_CONFIGURATION      (0x010 / sizeof(u32))
+#define HPET_COUNTER            (0x0F0 / sizeof(u32))
+#define HPET_ENABLE             BIT(0)
+#define HPET_PERIOD_MAX         100000000ULL /* femtoseconds */
+#define FEMTOSECONDS_PER_SECOND 1000000000000000ULL
+
+/* Intel 8254 data sheet; channel 2 hangs on bits 0 and 1 of port 61h in a PC. */
+#define PIT_HZ             1193182
+#define PIT_MASK           0xFFFF
+#define PIT_CHANNEL2       0x42
+#define PIT_CONTROL        0x43
+#define PIT_CHANNEL2_MODE2 0xB4 /* low byte, then high byte, rate generator */
+#define PIT_LATCH_CHANNEL2 0x80
+#define PORT_B             0x61
+#define PORT_B_GATE2       BIT(0)
+#define PORT_B_SPEAKER     BIT(1)
+
+#define RUNS            3
+#define RUNS_PER_SECOND 1000 /* a run takes this part of a second */
+#define ALIVE_READS     10000
+#define RUN_READS       1000000
+
+struct clock {
+    u32 (*read)(const struct clock *clock);
+    u32 mask;
+    u64 hz;
+    u16 port;
+    volatile u32 *registers;
+};
+
+static u64 from_cpuid(const char **source)
+{
+    u32 max = cpuid(CPUID_MAX, 0).eax;
+    struct cpuid_result ratio;
+
+    if (max < CPUID_TSC_RATIO)
+        return 0;
+    ratio = cpuid(CPUID_TSC_RATIO, 0);
+    if (ratio.eax == 0 || ratio.ebx == 0)
+        return 0;
+    *source = "CPUID leaf 15h";
+    if (ratio.ecx != 0)
+        return mul_div(ratio.ecx, ratio.ebx, ratio.eax);
+    if (max < CPUID_FREQUENCIES)
+        return 0;
+    *source = "CPUID leaf 16h";
+    return (cpuid(CPUID_FREQUENCIES, 0).eax & 0xFFFF) * MHZ;
+}
+
+static u64 from_hypervisor(const char **source)
+{
+    if ((cpuid(CPUID_FEATURES, 0).ecx & CPUID_ECX_HYPERVISOR) == 0 ||
+        cpuid(CPUID_HYPERVISOR_MAX, 0).eax < CPUID_HYPERVISOR_TIMING)
+        return 0;
+    *source = "hypervisor leaf 40000010h";
+    return cpuid(CPUID_HYPERVISOR_TIMING, 0).eax * KHZ;
+}
+
+/* One run: TSC ticks against the clock's, or 0 when it stands still. */
+static u64 measure_once(const struct clock *clock)
+{
+    u32 wanted = (u32)(clock->hz / RUNS_PER_SECOND);
+    u32 first = clock->read(clock);
+    u64 start = rdtsc_ordered();
+
+    for (u32 reads = 0; reads < RUN_READS; reads++) {
+        u32 elapsed = (clock->read(clock) - first) & clock->mask;
+        u64 now = rdtsc_ordered();
+
+        if (elapsed >= wanted)
+            return mul_div(now - start, clock->hz, elapsed);
+        if (elapsed == 0 && reads == ALIVE_READS)
+            break;
+    }
+    return 0;
+}
+
+/* The median of three: an SMI or a pause of the host falls into one of them. */
+static u64 measure(const struct clock *clock)
+{
+    u64 low = measure_once(clock);
+    u64 high, third;
+
+    if (low == 0)
+        return 0;
+    high = measure_once(clock);
+    third = measure_once(clock);
+    if (low > high) {
+        u64 swap = low;
+
+        low = high;
+        high = swap;
+    }
+    return MIN(MAX(low, third), high);
+}
+
+static u32 read_pm_timer(const struct clock *clock)
+{
+    return inl(clock->port);
+}
+
+static u64 from_pm_timer(const struct acpi_info *acpi, const char **source)
+{
+    struct clock clock = {
+        .read = read_pm_timer, .mask = PM_TIMER_MASK, .hz = PM_TIMER_HZ, .port = acpi->pm_timer};
+
+    *source = "ACPI PM timer";
+    return acpi->pm_timer == 0 ? 0 : measure(&clock);
+}
+
+static u32 read_hpet(const struct clock *clock)
+{
+    return clock->registers[HPET_COUNTER];
+}
+
+static u64 measure_hpet(volatile u32 *registers)
+{
+    u64 period = registers[HPET_PERIOD];
+    struct clock clock = {.read = read_hpet, .mask = UINT32_MAX, .registers = registers};
+
+    if (period == 0 || period > HPET_PERIOD_MAX)
+        return 0;
+    clock.hz = FEMTOSECONDS_PER_SECOND / period;
+    registers[HPET_CONFIGURATION] |= HPET_ENABLE;
+    return measure(&clock);
+}
+
+static u64 from_hpet(const struct acpi_info *acpi, const char **source)
+{
+    void *registers;
+    u64 hz;
+
+    *source = "HPET";
+    if (acpi->hpet == 0)
+        return 0;
+    registers = mmio_map(acpi->hpet, HPET_SIZE, MMIO_UNCACHED);
+    if (registers == NULL)
+        return 0;
+    hz = measure_hpet(registers);
+    mmio_unmap(registers, HPET_SIZE);
+    return hz;
+}
+
+/* The PIT counts down. */
+static u32 read_pit(const struct clock *clock)
+{
+    u32 low;
+
+    outb(PIT_CONTROL, PIT_LATCH_CHANNEL2);
+    low = inb(PIT_CHANNEL2);
+    return ~(low | (u32)inb(PIT_CHANNEL2) << 8) & PIT_MASK;
+}
+
+static u64 from_pit(const struct acpi_info *acpi, const char **source)
+{
+    static const struct clock clock = {.read = read_pit, .mask = PIT_MASK, .hz = PIT_HZ};
+
+    *source = "PIT";
+    outb(PORT_B, (inb(PORT_B) & (u8)~PORT_B_SPEAKER) | (u8)PORT_B_GATE2);
+    outb(PIT_CONTROL, PIT_CHANNEL2_MODE2);
+    outb(PIT_CHANNEL2, 0);
+    outb(PIT_CHANNEL2, 0);
+    return measure(&clock);
+}
+
+u64 host_tsc_hz(const struct acpi_info *acpi, const char **source)
+{
+    static u64 (*const measured[])(const struct acpi_info *, const char **) = {
+        from_pm_timer,
+        from_hpet,
+        from_pit,
+    };
+    u64 hz = from_cpuid(source);
+
+    if (hz == 0)
+        hz = from_hypervisor(source);
+    for (u32 i = 0; hz == 0 && i < ARRAY_SIZE(measured); i++)
+        hz = measured[i](acpi, source);
+    return hz;
+}

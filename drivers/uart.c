@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#include "drivers/uart.h"
+
+#include "drivers/cpu.h"
+#include "drivers/io.h"
+#include "lib/string.h"
+
+/* PC16550D data sheet, table II: registers by offset from the port. */
+enum uart_register {
+    UART_DATA = 0, /* RBR and THR; DLL while LCR.DLAB is set */
+    UART_IER = 1,  /* DLM while LCR.DLAB is set */
+    UART_IIR = 2,  /* read */
+    UART_FCR = 2,  /* written */
+    UART_LCR = 3,
+    UART_MCR = 4,
+    UART_LSR = 5,
+    UART_MSR = 6,
+    UART_SCR = 7,
+};
+
+enum uart_bits {
+    IER_RECEIVED_DATA = 1 << 0,
+    IER_TRANSMITTER_EMPTY = 1 << 1,
+    IIR_FIFOS_ENABLED = 0xC0,
+    FCR_ENABLE = 1 << 0,
+    FCR_CLEAR_RECEIVER = 1 << 1,
+    FCR_CLEAR_TRANSMITTER = 1 << 2,
+    FCR_TRIGGER_8 = 0x80,
+    LCR_8N1 = 0x03,
+    LCR_DLAB = 0x80,
+    MCR_DTR = 1 << 0,
+    MCR_RTS = 1 << 1,
+    MCR_OUT2 = 1 << 3, /* connects the interrupt line in a PC */
+    MCR_LOOP = 1 << 4,
+    LSR_DATA_READY = 1 << 0,
+    LSR_PARITY_ERROR = 1 << 2,
+    LSR_FRAMING_ERROR = 1 << 3,
+    LSR_BREAK = 1 << 4,
+    LSR_TRANSMITTER_EMPTY = 1 << 5,
+    MSR_CTS = 1 << 4,
+    MSR_DCD = 1 << 7,
+    MSR_LINES = 0xF0,
+};
+
+#define UART_CLOCK      115200 /* 1.8432 MHz / 16 */
+#define UART_FIFO_DEPTH 16
+#define UART_PORTS      8
+#define BAUD_ERROR      32 /* a rate may be off by 1/32: 8N1 stands about 1/25 */
+
+/* A port takes about a microsecond to read on a real machine. */
+#define STALL_READS 200000
+
+static const struct {
+    u16 port;
+    u8 irq;
+} com_ports[] = {
+    {0x3F8, 4},
+    {0x2F8, 3},
+    {0x3E8, 4},
+    {0x2E8, 3},
+};
+
+static u32 baud_divisor(u32 baud)
+{
+    return baud == 0 ? 0 : (UART_CLOCK + baud / 2) / baud;
+}
+
+static bool baud_possible(u32 baud)
+{
+    u64 divisor = baud_divisor(baud);
+    u64 actual = divisor * baud;
+    u64 error = actual > UART_CLOCK ? actual - UART_CLOCK : UART_CLOCK - actual;
+
+    return divisor != 0 && divisor <= UINT16_MAX && error * BAUD_ERROR <= UART_CLOCK;
+}
+
+static int digit_of(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* Moves `*text` behind a number of at least one digit and at most `limit`. */
+static bool parse_number(const char **text, u32 base, u32 limit, u32 *number)
+{
+    const char *first = *text;
+    u64 value = 0;
+
+    for (;; (*text)++) {
+        int digit = digit_of(**text);
+
+        if (digit < 0 || digit >= (int)base)
+            break;
+        value = value * base + (u32)digit;
+        if (value > limit)
+            return false;
+    }
+    *number = (u32)value;
+    return *text != first;
+}
+
+static bool parse_port(const char **text, u16 *port)
+{
+    u32 number;
+
+    if (strncmp(*text, "com", 3) == 0) {
+        *text += 3;
+        if (!parse_number(text, 10, ARRAY_SIZE(com_ports), &number) || number == 0)
+            return false;
+        *port = com_ports[number - 1].port;
+        return true;
+    }
+    if (strncmp(*text, "0x", 2) != 0)
+        return false;
+    *text += 2;
+    if (!parse_number(text, 16, UINT16_MAX - (UART_PORTS - 1), &number) || number == 0)
+        return false;
+    *port = (u16)number;
+    return true;
+}
+
+bool console_parse(const char *value, u16 *port, u32 *baud)
+{
+    *baud = HOST_UART_BAUD;
+    if (!parse_port(&value, port))
+        return false;
+    if (*value == ',') {
+        value++;
+        if (!parse_number(&value, 10, UART_CLOCK, baud))
+            return false;
+    }
+    return *value == '\0' && baud_possible(*baud);
+}
+
+static bool scratch_holds(u16 port, u8 value)
+{
+    outb(port + UART_SCR, value);
+    return inb(port + UART_SCR) == value;
+}
+
+/* In loop-back RTS comes back as CTS and OUT2 as DCD. */
+static bool loops_back(u16 port)
+{
+    u8 lines;
+
+    outb(port + UART_MCR, MCR_LOOP | MCR_RTS | MCR_OUT2);
+    lines = inb(port + UART_MSR) & MSR_LINES;
+    outb(port + UART_MCR, 0);
+    return lines == (MSR_CTS | MSR_DCD);
+}
+
+static u8 irq_of(u16 port)
+{
+    for (u32 i = 0; i < ARRAY_SIZE(com_ports); i++) {
+        if (com_ports[i].port == port)
+            return com_ports[i].irq;
+    }
+    return HOST_UART_NO_IRQ;
+}
+
+static void set_rate(u16 port, u32 baud)
+{
+    u32 divisor = baud_divisor(baud);
+
+    outb(port + UART_LCR, LCR_DLAB);
+    outb(port + UART_DATA, (u8)divisor);
+    outb(port + UART_IER, (u8)(divisor >> 8));
+    outb(port + UART_LCR, LCR_8N1);
+}
+
+bool host_uart_init(struct host_uart *uart, u16 port, u32 baud)
+{
+    if (!baud_possible(baud))
+        return false;
+    outb(port + UART_LCR, LCR_8N1);
+    if (!scratch_holds(port, 0x55) || !scratch_holds(port, 0xAA) || !loops_back(port))
+        return false;
+    outb(port + UART_IER, 0);
+    set_rate(port, baud);
+    outb(port + UART_FCR, FCR_ENABLE | FCR_CLEAR_RECEIVER | FCR_CLEAR_TRANSMITTER | FCR_TRIGGER_8);
+    outb(port + UART_MCR, MCR_DTR | MCR_RTS | MCR_OUT2);
+    *uart = (struct host_uart){.port = port, .irq = irq_of(port), .fifo_depth = 1};
+    if ((inb(port + UART_IIR) & IIR_FIFOS_ENABLED) == IIR_FIFOS_ENABLED)
+        uart->fifo_depth = UART_FIFO_DEPTH;
+    return true;
+}
+
+size_t host_uart_try_write(struct host_uart *uart, const void *bytes, size_t size)
+{
+    const u8 *next = bytes;
+
+    if ((inb(uart->port + UART_LSR) & LSR_TRANSMITTER_EMPTY) == 0)
+        return 0;
+    uart->stalled = false;
+    size = MIN(size, (size_t)uart->fifo_depth);
+    for (size_t i = 0; i < size; i++)
+        outb(uart->port + UART_DATA, next[i]);
+    return size;
+}
+
+void host_uart_write(struct host_uart *uart, const void *bytes, size_t size)
+{
+    const u8 *next = bytes;
+    u32 reads = 0;
+
+    while (size > 0) {
+        size_t sent = host_uart_try_write(uart, next, size);
+
+        next += sent;
+        size -= sent;
+        reads = sent > 0 ? 0 : reads + 1;
+        if (uart->stalled || reads == STALL_READS) {
+            uart->stalled = true;
+            return;
+        }
+        if (sent == 0)
+            cpu_pause();
+    }
+}
+
+size_t host_uart_read(struct host_uart *uart, void *bytes, size_t size)
+{
+    const u8 errors = LSR_PARITY_ERROR | LSR_FRAMING_ERROR | LSR_BREAK;
+    u8 *to = bytes;
+    size_t taken = 0;
+
+    for (size_t i = 0; i < size; i++) {
+        u8 status = inb(uart->port + UART_LSR);
+        u8 byte;
+
+        if ((status & LSR_DATA_READY) == 0)
+            break;
+        byte = inb(uart->port + UART_DATA);
+        if ((status & errors) == 0)
+            to[taken++] = byte;
+    }
+    return taken;
+}
+
+void host_uart_enable_interrupts(struct host_uart *uart, bool receive, bool transmit)
+{
+    outb(uart->port + UART_IER,
+         (receive ? IER_RECEIVED_DATA : 0) | (transmit ? IER_TRANSMITTER_EMPTY : 0));
+}
+
+void host_uart_acknowledge(struct host_uart *uart)
+{
+    inb(uart->port + UART_IIR);
+}
