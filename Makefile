@@ -18,7 +18,7 @@ CFLAGS   := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mcmodel=kernel -
 LDFLAGS  := -nostdlib -static -no-pie -Wl,-T,linker.ld -Wl,-z,max-page-size=4096 \
             -Wl,--build-id=none -Wl,--gc-sections -Wl,-z,noexecstack
 
-C_SOURCES   := $(sort $(wildcard $(FOLDERS:%=%/*.c)))
+C_SOURCES   := $(filter-out core/offsets.c,$(sort $(wildcard $(FOLDERS:%=%/*.c))))
 ASM_SOURCES := $(sort $(wildcard $(FOLDERS:%=%/*.asm)))
 OBJECTS     := $(C_SOURCES:%.c=$(BUILD)/%.o) $(ASM_SOURCES:%.asm=$(BUILD)/%.asm.o)
 

@@ -5,7 +5,7 @@
 
 /* A physical CPU. GS points to its struct cpu in host mode. */
 
-#include "core/spinlock.h"
+#include "lib/spinlock.h"
 #include "lib/list.h"
 #include "lib/types.h"
 

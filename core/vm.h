@@ -7,7 +7,7 @@
 
 #include "core/config.h"
 #include "core/console.h"
-#include "core/spinlock.h"
+#include "lib/spinlock.h"
 #include "core/vcpu.h"
 #include "devices/machine.h"
 #include "mm/guest_memory.h"

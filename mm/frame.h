@@ -30,9 +30,11 @@ struct frame_allocator {
     struct chunk *chunks; /* chunk_count of them, for physical addresses from 0 */
     u64 chunk_count;
     u64 total_frames; /* 4 KiB frames of usable RAM */
-    u64 free_frames;  /* in free chunks and in the gaps of split ones */
+    u64 free_frames;  /* that nobody has, wherever they lie */
+    u64 pool_frames;  /* in the pool's chunks, taken or not */
+    u64 pool_free;    /* of which not taken */
     u64 chunk_hint;   /* below it no chunk is free */
-    u64 small_hint[OWNER_GUEST_SPLIT + 1]; /* below it no split chunk of that owner has room */
+    u64 split_hint[OWNER_GUEST_SPLIT + 1]; /* below it no chunk of that owner has a free frame */
 };
 
 /* Chunks up to the end of the last usable region. */
@@ -46,7 +48,12 @@ void frame_init(struct frame_allocator *frames, const struct boot_info *info,
 /* Takes [start, start + size) out, rounded outwards to frames. Before any allocation. */
 void frame_reserve(struct frame_allocator *frames, paddr_t start, u64 size);
 
-/* A 2 MiB chunk for `owner` (pool or guest), below `limit`; 0 when there is none. */
+/* Makes a wholly free chunk the pool's, its first `used` bytes taken: the first memory, in which
+ * the table itself lies, and each chunk that is mapped for the pool later. */
+void frame_claim(struct frame_allocator *frames, paddr_t chunk, u64 used);
+
+/* A 2 MiB chunk below `limit`, whole (OWNER_GUEST) or to be split (OWNER_GUEST_SPLIT); 0 when
+ * there is none. */
 paddr_t frame_alloc_chunk(struct frame_allocator *frames, enum frame_owner owner, paddr_t limit);
 
 /* `count` (a power of two, at most 512) 2 MiB chunks that lie one behind the other, aligned to
@@ -56,7 +63,7 @@ void frame_free_chunk(struct frame_allocator *frames, paddr_t chunk);
 
 /* `count` contiguous frames inside one split chunk of `owner` (pool or guest split); 0 when no
  * such chunk has room. A free chunk is split for guests when none has; the pool's chunks are
- * added by frame_alloc_chunk. */
+ * added by frame_claim. */
 paddr_t frame_alloc(struct frame_allocator *frames, enum frame_owner owner, u64 count);
 /* A chunk that becomes wholly free is free again, unless it is the pool's. */
 void frame_free(struct frame_allocator *frames, paddr_t frame, u64 count);

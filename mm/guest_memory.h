@@ -14,7 +14,8 @@ struct guest_memory {
     struct page_table host;   /* the host's address space with this partition's window */
     struct guest_ram ram;     /* base is GUEST_WINDOW_BASE: valid while `host` is in CR3 */
     u64 size;
-    u64 allocated; /* bytes laid out, and zeroed, so far */
+    u64 mapped; /* bytes of RAM that have frames, from offset 0 on */
+    u64 zeroed; /* of which are cleared */
 };
 
 /* Prepares empty tables for `size` bytes (a multiple of 4 KiB). False when memory is short. Any
@@ -25,6 +26,10 @@ bool guest_memory_init(struct guest_memory *memory, u64 size,
 /* One bounded step: allocates, maps and zeroes the next piece. The caller has host.root in CR3.
  * Sets *done when all is there; false when memory is short. */
 bool guest_memory_step(struct guest_memory *memory, bool *done);
+
+/* One bounded step of clearing all RAM again, for a restart; *offset begins at 0. True when done.
+ * The caller has host.root in CR3. */
+bool guest_memory_rezero_step(struct guest_memory *memory, u64 *offset);
 
 /* One bounded step of giving everything back; true when done. Serve the partition no more: CR3
  * must be another root on every CPU. */

@@ -65,6 +65,10 @@ struct page_translation {
 };
 struct page_translation page_table_lookup(const struct page_table *table, u64 address);
 
+/* Makes sure that the root's entry for `slot` points to a table, so that it can be shared before
+ * anything is mapped there. False when memory is short. */
+bool page_table_prepare(struct page_table *table, u32 slot);
+
 /* Copies the root's entry for `slot` (0..511) from another table: the two share what is below. */
 void page_table_share(struct page_table *table, const struct page_table *from, u32 slot);
 

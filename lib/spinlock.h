@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* SPDX-FileCopyrightText: The Bulkhead authors */
-#ifndef BULKHEAD_CORE_SPINLOCK_H
-#define BULKHEAD_CORE_SPINLOCK_H
+#ifndef BULKHEAD_LIB_SPINLOCK_H
+#define BULKHEAD_LIB_SPINLOCK_H
 
 #include "lib/types.h"
 
