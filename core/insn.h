@@ -25,7 +25,8 @@ enum insn_operation {
     INSN_STORE,    /* memory <- register or immediate */
     INSN_ALU_LOAD, /* register <- register OP memory; flags */
     INSN_ALU_STORE,/* memory <- memory OP (register or immediate); flags */
-    INSN_COMPARE,  /* CMP, TEST: flags only */
+    INSN_COMPARE,  /* CMP, TEST: memory against register or immediate, or the other way round where
+                      register_first; flags only */
     INSN_UNARY,    /* NOT, NEG, INC, DEC on memory */
     INSN_XCHG,
     INSN_XADD,
@@ -66,8 +67,10 @@ struct insn {
     u8 operand_size; /* bytes written to the register: 1, 2, 4, 8 */
     u8 address_size; /* 2, 4, 8 */
     bool sign_extend;
+    bool register_first; /* INSN_COMPARE: register OP memory */
     bool has_immediate;
-    bool rep, repne, lock;
+    bool rep, repne; /* set for string operations only, which both repeat (none compares) */
+    bool lock;
     bool high_byte;  /* the register operand is AH, CH, DH or BH; reg is then GPR_RAX.. */
     u8 reg;          /* register operand, or INSN_NO_REGISTER */
     u8 segment;      /* enum segment_register of the memory operand */
@@ -84,16 +87,21 @@ bool insn_decode(const u8 *bytes, size_t size, enum insn_mode mode, struct insn 
 
 /* The offset within its segment that the memory operand addresses, truncated to the address
  * size. `next_rip` is the address behind the instruction. STOS and MOVS: the destination;
- * LODS: the source. */
+ * LODS: the source. BT and its kin with the index in a register: the operand that holds the bit.
+ * MOVS has two operands: base is that of the destination, which is always in ES, and segment is
+ * that of the source, at (E)SI. */
 u64 insn_offset(const struct insn *insn, const u64 gpr[GPR_COUNT], u64 next_rip);
 
-/* The register operand's value, and writing it with x86's rules (a 32-bit write clears the upper
- * half, 8- and 16-bit writes keep the rest). */
+/* The register operand's value (the immediate's where there is no register operand), and writing
+ * it with x86's rules (a 32-bit write clears the upper half, 8- and 16-bit writes keep the
+ * rest). */
 u64 insn_register(const struct insn *insn, const u64 gpr[GPR_COUNT]);
 void insn_set_register(const struct insn *insn, u64 gpr[GPR_COUNT], u64 value);
 
 /* `a` OP `b` at `size` bytes, as the CPU would: the result is truncated, and CF, PF, AF, ZF, SF,
- * OF in *rflags are those of the operation. */
+ * OF in *rflags are those of the operation; those that it leaves undefined are 0 (AF of logic) or
+ * unchanged (all but CF of BT and its kin). Operations on one operand ignore `b`; BT and its kin
+ * take the low bits of `b` as their index. */
 u64 insn_alu(enum insn_alu operation, u64 a, u64 b, u8 size, u64 *rflags);
 
 /* The length of the instruction at `bytes` when it is one that exits for what it is and not for
