@@ -226,15 +226,18 @@ struct table {
     u32 length;
 };
 
+/* Address 0: unknown, the boot loader copied the table. */
 static void warn(const struct parser *parser, const char *table, paddr_t address,
                  const char *problem)
 {
     char sentence[SENTENCE_SIZE];
+    char place[24] = "";
 
     if (parser->access->warning == NULL)
         return;
-    snprintf(sentence, sizeof(sentence), "ACPI: the %.8s at %#llx %s.", table,
-             (unsigned long long)address, problem);
+    if (address != 0)
+        snprintf(place, sizeof(place), " at %#llx", (unsigned long long)address);
+    snprintf(sentence, sizeof(sentence), "ACPI: the %.8s%s %s.", table, place, problem);
     parser->access->warning(parser->access->context, sentence);
 }
 
