@@ -15,6 +15,24 @@
 #define LAPIC_BASE_DEFAULT 0xFEE00000ULL
 #define LAPIC_SIZE         4096ULL
 
+/* The clock of the timer, before the divide register: what CPUID 15h should report as crystal
+ * frequency. */
+#define LAPIC_TIMER_HZ 1000000000ULL
+
+enum apic_msr {
+    MSR_IA32_APIC_BASE = 0x1B,
+    MSR_IA32_TSC_DEADLINE = 0x6E0,
+    MSR_X2APIC_FIRST = 0x800,
+    MSR_X2APIC_LAST = 0x8FF,
+};
+
+enum apic_base_bit {
+    APIC_BASE_BSP = 1 << 8,
+    APIC_BASE_EXTD = 1 << 10,
+    APIC_BASE_ENABLE = 1 << 11,
+};
+#define APIC_BASE_ADDRESS_MASK 0x000FFFFFFFFFF000ULL
+
 enum lapic_register {
     LAPIC_ID = 0x020,
     LAPIC_VERSION = 0x030,
@@ -48,7 +66,7 @@ enum lapic_register {
 /* What happened to a vCPU besides interrupts in IRR; core takes and clears them. */
 enum lapic_event {
     LAPIC_EVENT_NMI = 1 << 0,
-    LAPIC_EVENT_INIT = 1 << 1,
+    LAPIC_EVENT_INIT = 1 << 1, /* comes before a SIPI that is pending with it */
     LAPIC_EVENT_SIPI = 1 << 2, /* sipi_vector holds the vector */
 };
 
@@ -67,8 +85,9 @@ struct lapic {
     u64 timer_expiry;  /* machine time of the next expiry in any mode, or DEADLINE_NONE */
     u32 esr_pending;   /* errors since the last write of ESR */
     u8 sipi_vector;
-    u8 wait_for_sipi;
-    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 4 - 2];
+    u8 wait_for_sipi; /* set by INIT on all but vCPU 0, cleared by the SIPI that it waits for */
+    u8 timer_mode;    /* the mode last written to LVT_TIMER, in place */
+    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 4 - 3];
 } __attribute__((aligned(4096)));
 
 _Static_assert(sizeof(struct lapic) == 4096, "one page");
@@ -98,5 +117,9 @@ bool lapic_takes_extint(const struct lapic *lapic);
 /* True in x2APIC mode, and true where the APIC is enabled in IA32_APIC_BASE in either mode. */
 bool lapic_is_x2apic(const struct lapic *lapic);
 bool lapic_is_enabled(const struct lapic *lapic);
+
+/* Changes tsc_adjust, as a write of IA32_TSC or IA32_TSC_ADJUST does, at machine time `now`: the
+ * TSC deadline, which is in guest TSC, moves with it. */
+void lapic_set_tsc_adjust(struct lapic *lapic, u64 tsc_adjust, u64 now);
 
 #endif

@@ -32,7 +32,9 @@ struct machine {
     u8 kbd_status; /* what little keyboard controller there is: reset and self-test */
     u8 kbd_command;
     u8 cf9;
-    u8 pci_unused[3];
+    u8 kbd_data;     /* what port 60h reads */
+    bool intr;       /* level of the PIC's output that was last passed on */
+    u16 isa_lines;   /* levels of the interrupt lines */
     u32 pci_address; /* CF8h: reads back, no device answers */
 
     struct lapic lapics[]; /* page-aligned */

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_DEVICES_PIT_H
+#define BULKHEAD_DEVICES_PIT_H
+
+/* The 8254 programmable interval timer (Intel 8254 datasheet). Its own time is counted in ticks
+ * of its clock from the machine's start; all that it shows is computed from that. */
+
+#include "lib/types.h"
+
+#define PIT_HZ 1193182
+
+struct pit_channel {
+    u64 start;      /* tick at which `count` was loaded (gate open), */
+    u64 elapsed;    /* or ticks counted so far (gate closed) */
+    u32 count;      /* 1..10000h; 0: none was written since the control word */
+    u32 next_count; /* modes 2 and 3: loaded at the end of the period; 0: none */
+    u16 latch;
+    u8 latched; /* bytes of `latch` that are still to be read */
+    u8 status_latch;
+    bool status_latched;
+    bool counting; /* `start` holds, else `elapsed` */
+    bool gate;
+    bool bcd;
+    u8 mode;         /* 0..5 */
+    u8 access;       /* bits 5:4 of the control word: 1 low byte, 2 high byte, 3 both */
+    bool write_high; /* with both: the next byte written is the high one, */
+    bool read_high;  /* and the next byte read */
+    u8 write_low;
+};
+
+struct pit {
+    struct pit_channel channels[3];
+    u64 next_edge; /* tick of channel 0's next rising edge, or UINT64_MAX */
+    u64 deadline;  /* the same in machine time: kept by pit_update */
+    bool observed; /* somebody would see channel 0's interrupt: kept by the machine */
+};
+
+/* As firmware leaves it: channel 0 in mode 3 with the longest period, 1 and 2 idle. */
+void pit_init(struct pit *pit, u64 tsc_hz, u64 now);
+
+/* One byte at ports 40h to 43h. */
+u8 pit_read(struct pit *pit, u16 port, u64 tsc_hz, u64 now);
+void pit_write(struct pit *pit, u16 port, u8 value, u64 tsc_hz, u64 now);
+
+/* True when channel 0's output has risen since the last call (once, however often it has). */
+bool pit_update(struct pit *pit, u64 tsc_hz, u64 now);
+
+/* Channel 2, as port 61h sees it. */
+void pit_set_gate2(struct pit *pit, bool gate, u64 tsc_hz, u64 now);
+bool pit_output2(struct pit *pit, u64 tsc_hz, u64 now);
+
+/* Level of channel 0's output right after a control word: low in mode 0. */
+bool pit_starts_low(const struct pit *pit);
+
+#endif
