@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+
+/* Events into the guest (AMD APM volume 2, "Event Injection", "Interrupt and Local APIC Support"
+ * and "EXITINTINFO"). The queue is one deep: EVENTINJ itself.
+ *
+ * NMIs are blocked from the injection of one until its handler's IRET. That exits before it
+ * executes; blocking ends with the first exit that finds RIP elsewhere. So an NMI that comes
+ * while one is handled waits for the next exit after the IRET, at the latest the slice's end. */
+
+#include "svm/svm.h"
+
+#define EVENTS_SOFT (BIT(VECTOR_BP) | BIT(VECTOR_OF)) /* raised by INT3, INTO */
+
+static bool event_queued(const struct vcpu *vcpu)
+{
+    return vmcb_event_injection(vcpu->hvm->vmcb) & EVENT_VALID;
+}
+
+bool svm_can_inject(struct vcpu *vcpu, enum event_type type)
+{
+    const struct vmcb *vmcb = vcpu->hvm->vmcb;
+    bool shadow = vmcb_interrupt_shadow(vmcb) & INTERRUPT_SHADOW;
+
+    if (event_queued(vcpu))
+        return false;
+    switch (type) {
+    case EVENT_INTERRUPT:
+        return !shadow && vmcb_rflags(vmcb) & RFLAGS_IF;
+    case EVENT_NMI:
+        return !shadow && !vcpu->hvm->nmi_blocked;
+    default:
+        return true;
+    }
+}
+
+void svm_set_nmi_blocked(struct vcpu *vcpu, bool blocked)
+{
+    vcpu->hvm->nmi_blocked = blocked;
+    vcpu->hvm->nmi_iret = false;
+    vmcb_set_intercept(vcpu->hvm->vmcb, INTERCEPT_IRET, blocked);
+}
+
+void svm_inject(struct vcpu *vcpu, const struct event *event)
+{
+    static const u8 kinds[] = {
+        [EVENT_INTERRUPT] = EVENT_KIND_INTR,
+        [EVENT_NMI] = EVENT_KIND_NMI,
+        [EVENT_EXCEPTION] = EVENT_KIND_EXCEPTION,
+    };
+    struct vmcb *vmcb = vcpu->hvm->vmcb;
+    u64 value = EVENT_VALID | event->vector | (u64)kinds[event->type] << EVENT_KIND_SHIFT;
+
+    /* In real mode no exception pushes an error code. */
+    if (event->type == EVENT_EXCEPTION && event->has_error_code && vmcb_cr0(vmcb) & CR0_PE)
+        value |= EVENT_ERROR_VALID | (u64)event->error_code << EVENT_ERROR_CODE_SHIFT;
+    if (event->type == EVENT_NMI)
+        svm_set_nmi_blocked(vcpu, true);
+    vmcb_set_event_injection(vmcb, value);
+}
+
+void svm_inject_exception(struct vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code)
+{
+    svm_inject(vcpu, &(struct event){.type = EVENT_EXCEPTION,
+                                     .vector = vector,
+                                     .has_error_code = has_error_code,
+                                     .error_code = error_code});
+}
+
+/* The interrupt window is a virtual interrupt of the highest priority whose delivery exits. For
+ * NMIs there is none: see above. */
+void svm_request_window(struct vcpu *vcpu, enum event_type type, bool wanted)
+{
+    struct vmcb *vmcb = vcpu->hvm->vmcb;
+    u64 vintr = vmcb_vintr(vmcb) & ~(VINTR_IRQ | VINTR_PRIORITY | VINTR_IGNORE_TPR);
+
+    if (type != EVENT_INTERRUPT)
+        return;
+    if (wanted)
+        vintr |= VINTR_IRQ | VINTR_PRIORITY | VINTR_IGNORE_TPR;
+    vmcb_set_vintr(vmcb, vintr);
+    vmcb_set_intercept(vmcb, INTERCEPT_VINTR, wanted);
+}
+
+/* INTn, INT3 and INTO have not moved RIP: they run again instead. */
+static bool is_redelivered(u64 event)
+{
+    if (!(event & EVENT_VALID) || EVENT_KIND(event) == EVENT_KIND_SOFTWARE)
+        return false;
+    return EVENT_KIND(event) != EVENT_KIND_EXCEPTION || EVENT_VECTOR(event) > VECTOR_OF ||
+           !(EVENTS_SOFT & BIT(EVENT_VECTOR(event)));
+}
+
+void svm_events_after_exit(struct vcpu *vcpu)
+{
+    struct hvm_vcpu *hvm = vcpu->hvm;
+    u64 interrupted = vmcb_exit_int_info(hvm->vmcb);
+
+    vmcb_set_event_injection(hvm->vmcb, is_redelivered(interrupted) ? interrupted : 0);
+    if (hvm->nmi_iret && vmcb_rip(hvm->vmcb) != hvm->nmi_iret_rip)
+        svm_set_nmi_blocked(vcpu, false);
+}
+
+void svm_exit_iret(struct vcpu *vcpu, struct exit *exit)
+{
+    struct hvm_vcpu *hvm = vcpu->hvm;
+
+    vmcb_set_intercept(hvm->vmcb, INTERCEPT_IRET, false);
+    hvm->nmi_iret = true;
+    hvm->nmi_iret_rip = vmcb_rip(hvm->vmcb);
+    exit->kind = EXIT_NONE;
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+
+/* AMD-V (AMD APM volume 2, "Secure Virtual Machine"): CPUs, vCPUs, entry. */
+
+#include "svm/svm.h"
+
+#include "core/cpu.h"
+#include "core/log.h"
+#include "core/vm.h"
+#include "drivers/cpu.h"
+#include "mm/pool.h"
+#include "svm/msr.h"
+
+#define TPR_CLASS_SHIFT 4
+#define ASID_FIRST      1 /* 0 is the host's */
+
+/* Spinning vCPUs exit after this many PAUSEs that come within so many cycles of each other. */
+#define PAUSE_COUNT     3000
+#define PAUSE_THRESHOLD 128
+
+_Static_assert(GPR_RCX == 1 && GPR_RDX == 2 && GPR_RBX == 3 && GPR_RBP == 5 && GPR_RSI == 6 &&
+                   GPR_RDI == 7 && GPR_R8 == 8 && GPR_R15 == 15 && GPR_COUNT == 16,
+               "entry.asm names the slots by number");
+
+/* What every guest exits for, besides control registers and permission maps. */
+static const u8 intercepts[] = {
+    INTERCEPT_INTR,
+    INTERCEPT_NMI,
+    INTERCEPT_SMI,
+    INTERCEPT_INIT,
+    INTERCEPT_RDPMC,
+    INTERCEPT_CPUID,
+    INTERCEPT_INVD,
+    INTERCEPT_WBINVD, /* empties caches that others share */
+    INTERCEPT_HLT,
+    INTERCEPT_INVLPGA, /* would reach other guests' ASIDs */
+    INTERCEPT_IOIO,
+    INTERCEPT_MSR,
+    INTERCEPT_TASK_SWITCH,
+    INTERCEPT_FERR_FREEZE,
+    INTERCEPT_SHUTDOWN,
+    INTERCEPT_VMRUN, /* this and the next six: EFER.SVME is on for real while the guest runs */
+    INTERCEPT_VMMCALL,
+    INTERCEPT_VMLOAD,
+    INTERCEPT_VMSAVE,
+    INTERCEPT_STGI,
+    INTERCEPT_CLGI,
+    INTERCEPT_SKINIT,
+    INTERCEPT_MONITOR,
+    INTERCEPT_MWAIT,
+    INTERCEPT_XSETBV,
+};
+
+#define INTERCEPTED_EXCEPTIONS (BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC))
+
+static void free_cpu(struct hvm_cpu *hvm)
+{
+    if (hvm->host_save)
+        pool_free(hvm->host_save, 1);
+    if (hvm->host_vmcb)
+        pool_free(hvm->host_vmcb, 1);
+    pool_free(hvm, 1);
+}
+
+static struct hvm_cpu *alloc_cpu(void)
+{
+    struct hvm_cpu *hvm = pool_alloc(1);
+
+    if (!hvm)
+        return NULL;
+    hvm->host_save = pool_alloc(1);
+    hvm->host_vmcb = pool_alloc(1);
+    /* As if the last generation had just ended: the first entry flushes what firmware left. */
+    hvm->next_asid = svm_cpuid.asids;
+    if (hvm->host_save && hvm->host_vmcb)
+        return hvm;
+    free_cpu(hvm);
+    return NULL;
+}
+
+static bool cpu_on(struct cpu *cpu)
+{
+    if (!svm_check_features(cpu->index))
+        return false;
+    if (!svm_unlock(NULL)) {
+        log_error("CPU %u: the firmware has disabled AMD-V and locked that", cpu->index);
+        return false;
+    }
+    cpu->hvm = alloc_cpu();
+    if (!cpu->hvm || !svm_permissions_init()) {
+        log_error("CPU %u: no memory for AMD-V", cpu->index);
+        return false;
+    }
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
+    wrmsr(MSR_VM_HSAVE_PA, pool_physical(cpu->hvm->host_save));
+    svm_vmsave(pool_physical(cpu->hvm->host_vmcb));
+    return true;
+}
+
+static void cpu_off(struct cpu *cpu)
+{
+    wrmsr(MSR_VM_HSAVE_PA, 0);
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
+    free_cpu(cpu->hvm);
+    cpu->hvm = NULL;
+}
+
+static bool vcpu_init(struct vcpu *vcpu)
+{
+    struct hvm_vcpu *hvm = pool_alloc(1);
+
+    if (!hvm)
+        return false;
+    hvm->vmcb = pool_alloc(1);
+    if (!hvm->vmcb) {
+        pool_free(hvm, 1);
+        return false;
+    }
+    vcpu->hvm = hvm;
+    svm_set_controls(vcpu);
+    return true;
+}
+
+static void vcpu_free(struct vcpu *vcpu)
+{
+    pool_free(vcpu->hvm->vmcb, 1);
+    pool_free(vcpu->hvm, 1);
+    vcpu->hvm = NULL;
+}
+
+static void set_optional_controls(struct vmcb *vmcb)
+{
+    bool pause_filter = svm_cpuid.features & SVM_PAUSE_FILTER;
+
+    vmcb_set_intercept(vmcb, INTERCEPT_PAUSE, pause_filter);
+    vmcb_set_pause_filter_count(vmcb, pause_filter ? PAUSE_COUNT : 0);
+    if (svm_cpuid.features & SVM_PAUSE_FILTER_THRESHOLD)
+        vmcb_set_pause_filter_threshold(vmcb, PAUSE_THRESHOLD);
+    vmcb_set_intercept(vmcb, INTERCEPT_RDPRU, svm_cpuid.rdpru);
+    vmcb_set_intercept(vmcb, INTERCEPT_MCOMMIT, svm_cpuid.mcommit);
+    vmcb_set_intercept(vmcb, INTERCEPT_INVLPGB, svm_cpuid.invlpgb);
+    vmcb_set_intercept(vmcb, INTERCEPT_INVLPGB_ILLEGAL, svm_cpuid.invlpgb);
+    vmcb_set_intercept(vmcb, INTERCEPT_TLBSYNC, svm_cpuid.invlpgb);
+}
+
+void svm_set_controls(struct vcpu *vcpu)
+{
+    struct vmcb *vmcb = vcpu->hvm->vmcb;
+
+    for (size_t i = 0; i < ARRAY_SIZE(intercepts); i++)
+        vmcb_set_intercept(vmcb, (enum vmcb_intercept)intercepts[i], true);
+    vmcb_set_exception_intercepts(vmcb, INTERCEPTED_EXCEPTIONS);
+    set_optional_controls(vmcb);
+    svm_set_nmi_blocked(vcpu, false);
+    vmcb_set_iopm_base(vmcb, svm_io_permissions());
+    vmcb_set_msrpm_base(vmcb, svm_msr_permissions());
+    vmcb_set_tsc_offset(vmcb, vcpu->tsc_offset);
+    vmcb_set_vintr(vmcb, VINTR_MASKING);
+    vmcb_set_interrupt_shadow(vmcb, 0);
+    vmcb_set_np_control(vmcb, NP_ENABLE);
+    vmcb_set_event_injection(vmcb, 0);
+    svm_request_window(vcpu, EVENT_INTERRUPT, false);
+    vmcb_set_all_dirty(vmcb);
+    vcpu->hvm->flush = true;
+}
+
+static void attach(struct cpu *cpu, struct vcpu *vcpu)
+{
+    struct vmcb *vmcb = vcpu->hvm->vmcb;
+
+    vmcb_set_n_cr3(vmcb, vcpu->vm->memory.nested.root);
+    vmcb_set_all_dirty(vmcb);
+    svm_switch_in(vcpu);
+}
+
+static void detach(struct cpu *cpu, struct vcpu *vcpu)
+{
+    svm_switch_out(vcpu);
+}
+
+/* ASIDs are handed out in turn, those of each physical CPU by itself. When they end a new
+ * generation begins with a flush of all, and every vCPU fetches a new one at its next entry. */
+static void take_asid(struct hvm_vcpu *hvm, struct hvm_cpu *cpu)
+{
+    if (cpu->next_asid >= svm_cpuid.asids) {
+        cpu->next_asid = ASID_FIRST;
+        cpu->asid_generation++;
+        vmcb_set_tlb_control(hvm->vmcb, TLB_FLUSH_ALL);
+    }
+    hvm->asid_cpu = cpu;
+    hvm->asid_generation = cpu->asid_generation;
+    vmcb_set_asid(hvm->vmcb, cpu->next_asid++);
+}
+
+/* A fresh ASID is a flush; one that came from another CPU is none, as this CPU may remember what
+ * the guest has since changed there. */
+static void prepare_asid(struct hvm_vcpu *hvm, struct hvm_cpu *cpu)
+{
+    bool valid = hvm->asid_cpu == cpu && hvm->asid_generation == cpu->asid_generation;
+
+    vmcb_set_tlb_control(hvm->vmcb, TLB_KEEP);
+    if (!valid || (hvm->flush && !(svm_cpuid.features & SVM_FLUSH_BY_ASID)))
+        take_asid(hvm, cpu);
+    else if (hvm->flush)
+        vmcb_set_tlb_control(hvm->vmcb, TLB_FLUSH_THIS_ASID);
+    hvm->flush = false;
+}
+
+/* CR8 and the local APIC's TPR are one register: the guest changes CR8 without an exit, and TPR
+ * without the VMCB. */
+static u32 *lapic_tpr(struct vcpu *vcpu)
+{
+    return &vcpu->lapic->registers[LAPIC_TPR >> 4].value;
+}
+
+static void tpr_to_vmcb(struct vcpu *vcpu)
+{
+    struct vmcb *vmcb = vcpu->hvm->vmcb;
+    u64 class = *lapic_tpr(vcpu) >> TPR_CLASS_SHIFT & VINTR_TPR;
+
+    vmcb_set_vintr(vmcb, (vmcb_vintr(vmcb) & ~VINTR_TPR) | class);
+}
+
+static void tpr_from_vmcb(struct vcpu *vcpu)
+{
+    u32 class = (u32)(vmcb_vintr(vcpu->hvm->vmcb) & VINTR_TPR);
+
+    if (*lapic_tpr(vcpu) >> TPR_CLASS_SHIFT == class)
+        return;
+    *lapic_tpr(vcpu) = class << TPR_CLASS_SHIFT;
+    vcpu->interrupts_stale = true;
+}
+
+static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
+{
+    struct hvm_cpu *cpu = vcpu->cpu->hvm;
+    struct hvm_vcpu *hvm = vcpu->hvm;
+
+    prepare_asid(hvm, cpu);
+    tpr_to_vmcb(vcpu);
+    vmcb_set_rax(hvm->vmcb, vcpu->gpr[GPR_RAX]);
+    hvm->injected = vmcb_event_injection(hvm->vmcb);
+    svm_run(pool_physical(hvm->vmcb), vcpu->gpr, pool_physical(cpu->host_vmcb));
+    vcpu->gpr[GPR_RAX] = vmcb_rax(hvm->vmcb);
+    vmcb_set_all_clean(hvm->vmcb);
+    tpr_from_vmcb(vcpu);
+    svm_events_after_exit(vcpu);
+    svm_control_registers_after_exit(vcpu);
+    svm_translate_exit(vcpu, exit);
+}
+
+static void flush(struct vcpu *vcpu)
+{
+    vcpu->hvm->flush = true;
+}
+
+static void set_tsc_offset(struct vcpu *vcpu, u64 offset)
+{
+    vcpu->tsc_offset = offset;
+    vmcb_set_tsc_offset(vcpu->hvm->vmcb, offset);
+}
+
+const struct hvm_ops svm_ops = {
+    .name = "AMD-V",
+    .nested_format = &page_format_x86,
+    .probe = svm_probe,
+    .cpu_on = cpu_on,
+    .cpu_off = cpu_off,
+    .vcpu_init = vcpu_init,
+    .vcpu_free = vcpu_free,
+    .attach = attach,
+    .detach = detach,
+    .enter = enter,
+    .load_state = svm_load_state,
+    .save_state = svm_save_state,
+    .read_register = svm_read_register,
+    .write_register = svm_write_register,
+    .read_segment = svm_read_segment,
+    .skip_instruction = svm_skip_instruction,
+    .can_inject = svm_can_inject,
+    .inject = svm_inject,
+    .request_window = svm_request_window,
+    .flush = flush,
+    .set_tsc_offset = set_tsc_offset,
+};
