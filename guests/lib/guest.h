@@ -144,6 +144,7 @@ enum uart_register {
     UART_LCR = 3,
     UART_MCR = 4,
     UART_LSR = 5,
+    UART_MSR = 6,
     UART_SCRATCH = 7,
 };
 
@@ -152,6 +153,7 @@ enum uart_bit {
     UART_IER_THRI = 1 << 1,
     UART_LSR_DR = 1 << 0,
     UART_LSR_THRE = 1 << 5,
+    UART_LSR_TEMT = 1 << 6,
     UART_MCR_DTR = 1 << 0,
     UART_MCR_RTS = 1 << 1,
     UART_MCR_OUT2 = 1 << 3,
