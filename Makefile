@@ -79,3 +79,43 @@ clean:
 .PHONY: all unit clean
 .SECONDARY:
 -include $(OBJECTS:.o=.d) $(PURE_OBJECTS:.o=.d) $(wildcard $(HOST)/*.d) $(BUILD)/offsets.d
+
+# ---- images, runs, guests and tests ---------------------------------------------------------
+TENANTS   ?= guests/demo/tenants.conf
+OUT       ?= $(BUILD)/bulkhead.iso
+HVCMDLINE ?= console=com1,115200
+EMU       ?= bochs
+FIRMWARE  ?= bios
+CPUS      ?= 2
+MEM       ?= 1024
+TESTS     ?=
+
+install-dependencies:
+	@scripts/install-dependencies
+
+guests: | install-dependencies
+	@$(MAKE) --no-print-directory -f guests/Makefile
+
+# A configuration under guests/ names files that are built; any other brings its own.
+image: $(IMAGE) $(if $(filter guests/%,$(TENANTS)),guests)
+	scripts/image --tenants $(TENANTS) --out $(OUT) --cmdline '$(HVCMDLINE)' --files $(BUILD)/guests
+
+run: | install-dependencies
+	@$(MAKE) --no-print-directory image
+	scripts/run $(OUT) --emulator $(EMU) --firmware $(FIRMWARE) --cpus $(CPUS) --memory $(MEM) \
+	    $(if $(CPU_MODEL),--cpu-model $(CPU_MODEL))
+
+# TESTS="name ..." runs only those system tests.
+test test-long: | install-dependencies
+	@$(MAKE) --no-print-directory all guests
+	@tests/run $(if $(filter test-long,$@),--long) $(TESTS)
+
+bench: | install-dependencies
+	@$(MAKE) --no-print-directory all guests
+	@tests/bench
+
+lint: | install-dependencies
+	@scripts/check-includes
+	@scripts/check-style
+
+.PHONY: install-dependencies guests image run test test-long bench lint

@@ -28,7 +28,9 @@
 #define MSR_TSC_AUX        0xC0000103
 #define MSR_PAT            0x277
 
-/* A register that holds any value of `mask`, beside the constant bits `base`. */
+/* A register that holds any value of `mask`, beside the constant bits `base`. PAT holds memory
+ * types 4 to 7 but in its first entry, write-back, which is the one that the guest's own mappings
+ * use. */
 struct msr {
     const char *name;
     u32 number;
@@ -36,18 +38,17 @@ struct msr {
 };
 
 static const struct msr msrs[] = {
-    {"STAR",           0xC0000081,         ~0ULL,              0,         0        },
-    {"LSTAR",          0xC0000082,         CANONICAL,          0,         0        },
-    {"CSTAR",          0xC0000083,         CANONICAL,          0,         0        },
-    {"FMASK",          0xC0000084,         0xFFFFFFFF,         0,         0        },
-    {"FS_BASE",        0xC0000100,         CANONICAL,          0,         0        },
-    {"GS_BASE",        0xC0000101,         CANONICAL,          0,         0        },
-    {"KERNEL_GS_BASE", MSR_KERNEL_GS_BASE, CANONICAL,          0,         0        },
-    {"TSC_AUX",        MSR_TSC_AUX,        0xFFFFFFFF,         0,         0        },
-    {"SYSENTER_CS",    0x174,              0xFFFF,             0,         0        },
-    {"SYSENTER_ESP",   0x175,              CANONICAL,          0,         0        },
-    {"SYSENTER_EIP",   0x176,              CANONICAL,          0,         0        },
-    /* Types 4 to 7 wherever the guest's own mappings do not look: all but the first entry. */
+    {"STAR",           0xC0000081,         ~0ULL,              0,                  0        },
+    {"LSTAR",          0xC0000082,         CANONICAL,          0,                  0        },
+    {"CSTAR",          0xC0000083,         CANONICAL,          0,                  0        },
+    {"FMASK",          0xC0000084,         0xFFFFFFFF,         0,                  0        },
+    {"FS_BASE",        0xC0000100,         CANONICAL,          0,                  0        },
+    {"GS_BASE",        0xC0000101,         CANONICAL,          0,                  0        },
+    {"KERNEL_GS_BASE", MSR_KERNEL_GS_BASE, CANONICAL,          0,                  0        },
+    {"TSC_AUX",        MSR_TSC_AUX,        0xFFFFFFFF,         0,                  0        },
+    {"SYSENTER_CS",    0x174,              0xFFFF,             0,                  0        },
+    {"SYSENTER_ESP",   0x175,              CANONICAL,          0,                  0        },
+    {"SYSENTER_EIP",   0x176,              CANONICAL,          0,                  0        },
     {"PAT",            MSR_PAT,            0x0303030303030300, 0x0404040404040406, PAT_RESET},
 };
 

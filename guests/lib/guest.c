@@ -170,8 +170,8 @@ void guest_interrupt(struct interrupt_frame *frame)
         frame->rip = fault_resume;
         return;
     }
-    guest_print("guest: vector %u, error code %x at %x, CR2 %x\n", frame->vector,
-                frame->error_code, frame->rip, read_cr2());
+    guest_print("guest: vector %u, error code %x at %x, CR2 %x\n", frame->vector, frame->error_code,
+                frame->rip, read_cr2());
     if (frame->vector < 32)
         guest_exit(1);
 }

@@ -2,17 +2,17 @@
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 #include "lib/guest.h"
 
-#define PIC_MASTER     0x20
-#define PIC_SLAVE      0xA0
-#define PIC_ICW1_INIT  0x11
-#define PIC_ICW4_8086  0x01
-#define PIC_CASCADE    2
-#define PIC_EOI        0x20
-#define PIT_CHANNEL0   0x40
-#define PIT_CONTROL    0x43
-#define PIT_MODE2      0x34 /* channel 0, low byte then high byte, rate generator */
-#define SVR_ENABLE     0x1FF
-#define LVT_EXTINT     0x700
+#define PIC_MASTER    0x20
+#define PIC_SLAVE     0xA0
+#define PIC_ICW1_INIT 0x11
+#define PIC_ICW4_8086 0x01
+#define PIC_CASCADE   2
+#define PIC_EOI       0x20
+#define PIT_CHANNEL0  0x40
+#define PIT_CONTROL   0x43
+#define PIT_MODE2     0x34 /* channel 0, low byte then high byte, rate generator */
+#define SVR_ENABLE    0x1FF
+#define LVT_EXTINT    0x700
 
 static void pic_init_one(u16 port, u8 vector, u8 cascade)
 {

@@ -3,38 +3,38 @@
 /* PICs, PIT, RTC, PM timer and UART. */
 #include "pc/pc.h"
 
-#define PIC_MASTER_MASK  0x21
-#define PIC_SLAVE_MASK   0xA1
-#define ELCR_SLAVE       0x4D1
-#define PIT_CHANNEL0     0x40
-#define PIT_CHANNEL2     0x42
-#define PIT_CONTROL      0x43
-#define PIT_MODE0_CH2    0xB0
-#define PIT_READ_BACK_0  0xC2 /* count and status of channel 0 */
-#define PORT61           0x61
-#define PORT61_GATE      0x01
-#define PORT61_SPEAKER   0x02
-#define PORT61_OUT       0x20
-#define RTC_INDEX        0x70
-#define RTC_DATA         0x71
-#define RTC_SECONDS      0
-#define RTC_A            0x0A
-#define RTC_B            0x0B
-#define RTC_C            0x0C
-#define RTC_D            0x0D
-#define RTC_A_UIP        0x80
-#define RTC_A_1024_HZ    0x26
-#define RTC_B_PIE        0x40
-#define RTC_B_24H        0x02
-#define RTC_B_BINARY     0x04
-#define RTC_C_PF         0x40
-#define RTC_D_VALID      0x80
-#define IIR_NONE         0x01
-#define IIR_THRE         0x02
-#define IIR_FIFO         0xC0
-#define MEASURE_MS       20
-#define PM_TIMER_HZ      3579545
-#define PM_TIMER_MASK    0xFFFFFF
+#define PIC_MASTER_MASK 0x21
+#define PIC_SLAVE_MASK  0xA1
+#define ELCR_SLAVE      0x4D1
+#define PIT_CHANNEL0    0x40
+#define PIT_CHANNEL2    0x42
+#define PIT_CONTROL     0x43
+#define PIT_MODE0_CH2   0xB0
+#define PIT_READ_BACK_0 0xC2 /* count and status of channel 0 */
+#define PORT61          0x61
+#define PORT61_GATE     0x01
+#define PORT61_SPEAKER  0x02
+#define PORT61_OUT      0x20
+#define RTC_INDEX       0x70
+#define RTC_DATA        0x71
+#define RTC_SECONDS     0
+#define RTC_A           0x0A
+#define RTC_B           0x0B
+#define RTC_C           0x0C
+#define RTC_D           0x0D
+#define RTC_A_UIP       0x80
+#define RTC_A_1024_HZ   0x26
+#define RTC_B_PIE       0x40
+#define RTC_B_24H       0x02
+#define RTC_B_BINARY    0x04
+#define RTC_C_PF        0x40
+#define RTC_D_VALID     0x80
+#define IIR_NONE        0x01
+#define IIR_THRE        0x02
+#define IIR_FIFO        0xC0
+#define MEASURE_MS      20
+#define PM_TIMER_HZ     3579545
+#define PM_TIMER_MASK   0xFFFFFF
 
 static volatile u64 ticks;
 
@@ -169,7 +169,14 @@ void test_rtc(const char *part)
 {
     static const struct {
         u8 index, low, high;
-    } fields[] = {{0, 0, 59}, {2, 0, 59}, {4, 0, 23}, {7, 1, 31}, {8, 1, 12}, {9, 24, 99}};
+    } fields[] = {
+        {0, 0,  59},
+        {2, 0,  59},
+        {4, 0,  23},
+        {7, 1,  31},
+        {8, 1,  12},
+        {9, 24, 99}
+    };
 
     EXPECT(rtc_read(RTC_D) & RTC_D_VALID, rtc_read(RTC_D));
     EXPECT(rtc_read(RTC_B) & RTC_B_24H, rtc_read(RTC_B));

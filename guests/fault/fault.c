@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+/* Does what a partition's neighbours must not notice; fault=NAME on the command line says what,
+ * after=N how many milliseconds later. */
+#include "lib/guest.h"
+
+#define UNMAPPED      0xD0000000UL
+#define ROM           0xFFFF0UL
+#define RESET_CONTROL 0xCF9
+#define RESET_CPU     0x06
+#define KBD_COMMAND   0x64
+#define KBD_PULSE_CPU 0xFE
+#define PM1_SLP_EN    (1 << 13)
+#define PM1_SLP_SHIFT 10
+#define UNKNOWN_MSR   0x4321
+#define TICK_HZ       1000
+
+static volatile u64 milliseconds;
+
+static void on_tick(struct interrupt_frame *frame)
+{
+    (void)frame;
+    milliseconds++;
+    pic_eoi(IRQ_PIT);
+}
+
+static void triple_fault(void)
+{
+    static const struct {
+        u16 limit;
+        u64 base;
+    } __attribute__((packed)) no_idt;
+
+    __asm__ volatile("lidt %0; int3" : : "m"(no_idt));
+}
+
+static void halt(void)
+{
+    __asm__ volatile("cli; hlt");
+}
+
+static void jump_unmapped(void)
+{
+    ((void (*)(void))UNMAPPED)();
+}
+
+static void write_rom(void)
+{
+    u32 before = mmio_read(ROM);
+    mmio_write(ROM, ~before);
+    guest_print("fault: ROM %s\n", mmio_read(ROM) == before ? "unchanged" : "written");
+}
+
+static void reset_cf9(void)
+{
+    outb(RESET_CONTROL, RESET_CPU);
+}
+
+static void reset_keyboard(void)
+{
+    outb(KBD_COMMAND, KBD_PULSE_CPU);
+}
+
+static void power_off(void)
+{
+    struct acpi acpi;
+
+    if (!acpi_find(&acpi))
+        guest_print("fault: no ACPI tables\n");
+    else
+        outw(acpi.pm1a_control, (u16)(acpi.s5_type << PM1_SLP_SHIFT | PM1_SLP_EN));
+}
+
+static void flood(void)
+{
+    for (u64 line = 0;; line++)
+        guest_print("flood %u: the quick brown fox jumps over the lazy dog\n", line);
+}
+
+static void cpuid_storm(void)
+{
+    for (;;)
+        cpuid(0, 0);
+}
+
+static void port_storm(void)
+{
+    for (;;)
+        inb(COM1 + UART_LSR);
+}
+
+static void spin(void)
+{
+    for (;;)
+        __asm__ volatile("" : : : "memory");
+}
+
+static void unknown_msr(void)
+{
+    rdmsr(UNKNOWN_MSR);
+    guest_print("fault: the unknown MSR was ignored\n");
+}
+
+/* An exception inside an exception's delivery, over and over: the stack is not mapped. */
+static void bad_stack(void)
+{
+    __asm__ volatile("mov %0, %%rsp; int3" : : "r"(0x123456789000));
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} faults[] = {
+    {"triple",   triple_fault  },
+    {"halt",     halt          },
+    {"unmapped", jump_unmapped },
+    {"rom",      write_rom     },
+    {"cf9",      reset_cf9     },
+    {"keyboard", reset_keyboard},
+    {"s5",       power_off     },
+    {"flood",    flood         },
+    {"cpuid",    cpuid_storm   },
+    {"port",     port_storm    },
+    {"spin",     spin          },
+    {"msr",      unknown_msr   },
+    {"stack",    bad_stack     },
+};
+
+static void wait_milliseconds(u64 count)
+{
+    guest_set_handler(PIC_VECTOR + IRQ_PIT, on_tick);
+    pic_init();
+    pit_periodic(PIT_HZ / TICK_HZ);
+    pic_unmask(IRQ_PIT);
+    while (milliseconds < count)
+        wait_for_interrupt();
+    interrupts_off();
+    pic_mask_all();
+}
+
+void guest_main(const struct multiboot_info *info)
+{
+    guest_init(info);
+    for (size_t i = 0; i < ARRAY_SIZE(faults); i++)
+        if (guest_option_is("fault", faults[i].name)) {
+            guest_print("fault: %s\n", faults[i].name);
+            wait_milliseconds(guest_option_number("after", 0));
+            faults[i].run();
+            guest_print("fault: %s survived\n", faults[i].name);
+            guest_exit(0);
+        }
+    guest_print("fault: which? fault=NAME\n");
+    guest_exit(1);
+}
