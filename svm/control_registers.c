@@ -184,7 +184,7 @@ static bool cr4_valid(struct vcpu *vcpu, u64 value)
 }
 
 /* Long mode becomes active and inactive with paging. */
-static void write_cr0(struct vcpu *vcpu, u64 value)
+static void change_cr0(struct vcpu *vcpu, u64 value)
 {
     struct vmcb *vmcb = vcpu->hvm->vmcb;
     u64 efer = vmcb_efer(vmcb) & ~EFER_LMA;
@@ -222,7 +222,7 @@ void svm_exit_cr0_write(struct vcpu *vcpu, struct exit *exit)
         svm_inject_exception(vcpu, VECTOR_GP, true, 0);
         return;
     }
-    write_cr0(vcpu, value);
+    change_cr0(vcpu, value);
     svm_skip_instruction(vcpu, access.length);
 }
 

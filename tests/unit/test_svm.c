@@ -1,0 +1,660 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+
+/* The AMD-V backend on a make-believe CPU: svm_run is played by a function that looks at the VMCB
+ * as VMRUN would and leaves an exit in it. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "svm/control_registers.c"
+#include "svm/events.c"
+#include "svm/exit.c"
+#include "svm/permissions.c"
+#include "svm/svm.c"
+
+#define ASIDS 4
+
+static struct vm vm;
+static struct lapic lapic;
+static struct cpu cpu[2];
+static struct hvm_cpu hvm_cpu[2];
+static struct vcpu vcpu;
+static struct vmcb *vmcb;
+
+/* What the guest's code and mode are. */
+static u8 code[INSN_MAX_LENGTH];
+static size_t code_size;
+static enum insn_mode mode;
+static u64 cr4_allowed;
+
+/* What the make-believe CPU does, and saw. */
+static void (*guest)(struct vmcb *vmcb, u64 gpr[GPR_COUNT]);
+static struct vmcb seen;
+
+struct svm_cpuid svm_cpuid;
+
+size_t vcpu_fetch(struct vcpu *v, u8 *bytes, size_t size)
+{
+    size_t count = MIN(size, code_size);
+
+    memcpy(bytes, code, count);
+    return count;
+}
+
+enum insn_mode vcpu_insn_mode(struct vcpu *v)
+{
+    return mode;
+}
+
+u64 vcpu_cr4_allowed(const struct vcpu *v)
+{
+    return cr4_allowed;
+}
+
+void log_print(enum log_level level, const char *format, ...)
+{
+}
+
+bool svm_probe(struct hvm_report *report)
+{
+    return false;
+}
+
+bool svm_check_features(u32 index)
+{
+    return true;
+}
+
+bool svm_unlock(bool *changed)
+{
+    return true;
+}
+
+void svm_vmsave(paddr_t at)
+{
+}
+
+void svm_load_state(struct vcpu *v, const struct vcpu_state *state)
+{
+}
+
+void svm_save_state(struct vcpu *v, struct vcpu_state *state)
+{
+}
+
+u64 svm_read_register(struct vcpu *v, enum hvm_register which)
+{
+    return 0;
+}
+
+void svm_write_register(struct vcpu *v, enum hvm_register which, u64 value)
+{
+}
+
+void svm_read_segment(struct vcpu *v, enum segment_register which, struct segment *segment)
+{
+    segment->attributes = mode == INSN_MODE_64 ? SEG_ATTR_L : 0;
+}
+
+void svm_switch_in(struct vcpu *v)
+{
+}
+
+void svm_switch_out(struct vcpu *v)
+{
+}
+
+const struct page_table_format page_format_x86;
+
+void *pool_alloc(u64 pages)
+{
+    void *memory = aligned_alloc(PAGE_SIZE, pages * PAGE_SIZE);
+
+    memset(memory, 0, pages * PAGE_SIZE);
+    return memory;
+}
+
+void pool_free(void *memory, u64 pages)
+{
+    free(memory);
+}
+
+paddr_t pool_physical(const void *memory)
+{
+    return (paddr_t)memory;
+}
+
+void svm_run(paddr_t guest_vmcb, u64 gpr[GPR_COUNT], paddr_t host_vmcb)
+{
+    struct vmcb *running = (struct vmcb *)guest_vmcb;
+
+    seen = *running;
+    running->control.exit_int_info = 0;
+    running->control.event_injection = 0;
+    guest(running, gpr);
+}
+
+static void set_code(enum insn_mode in, const char *bytes, size_t size)
+{
+    mode = in;
+    code_size = size;
+    memcpy(code, bytes, size);
+}
+
+#define CODE(mode, bytes) set_code(mode, bytes, sizeof(bytes) - 1)
+
+static struct exit run(void (*as)(struct vmcb *vmcb, u64 gpr[GPR_COUNT]))
+{
+    struct exit exit;
+
+    guest = as;
+    svm_ops.enter(&vcpu, 0, &exit);
+    return exit;
+}
+
+static void interrupted(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_INTR;
+}
+
+static int set_up(void **state)
+{
+    svm_cpuid = (struct svm_cpuid){.svm = true, .asids = ASIDS};
+    memset(&vcpu, 0, sizeof(vcpu));
+    memset(&lapic, 0, sizeof(lapic));
+    memset(hvm_cpu, 0, sizeof(hvm_cpu));
+    for (u32 i = 0; i < 2; i++) {
+        cpu[i].hvm = &hvm_cpu[i];
+        hvm_cpu[i].host_vmcb = (struct vmcb *)(PAGE_SIZE * (i + 1));
+        hvm_cpu[i].next_asid = ASIDS;
+    }
+    svm_permissions_init();
+    vcpu.vm = &vm;
+    vcpu.cpu = &cpu[0];
+    vcpu.lapic = &lapic;
+    assert_true(svm_ops.vcpu_init(&vcpu));
+    vmcb = vcpu.hvm->vmcb;
+    vmcb_set_efer(vmcb, EFER_SVME);
+    svm_set_cr0(&vcpu, CR0_PE);
+    cr4_allowed = CR4_PAE | CR4_MCE;
+    svm_ops.attach(&cpu[0], &vcpu);
+    CODE(INSN_MODE_32, "\x90");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    svm_ops.vcpu_free(&vcpu);
+    return 0;
+}
+
+static void clean_bits_follow_changes(void **state)
+{
+    run(interrupted);
+    assert_int_equal(seen.control.clean & CLEAN_CR, 0);
+    run(interrupted);
+    assert_int_equal(seen.control.clean & CLEAN_CR, CLEAN_CR);
+    vmcb_set_cr3(vmcb, 0x1000);
+    svm_ops.set_tsc_offset(&vcpu, 5);
+    vmcb_set_segment(vmcb, VMCB_CS, (struct vmcb_segment){.selector = 8});
+    vmcb_set_g_pat(vmcb, 6);
+    run(interrupted);
+    assert_int_equal(seen.control.clean & CLEAN_ALL,
+                     CLEAN_ALL & ~(CLEAN_CR | CLEAN_INTERCEPTS | CLEAN_SEGMENTS |
+                                   CLEAN_DESCRIPTOR_TABLES | CLEAN_NESTED));
+    svm_ops.attach(&cpu[0], &vcpu);
+    run(interrupted);
+    assert_int_equal(seen.control.clean, 0);
+}
+
+static void asids_come_in_generations(void **state)
+{
+    run(interrupted);
+    assert_int_equal(seen.control.asid, 1);
+    assert_int_equal(seen.control.tlb_control, TLB_FLUSH_ALL);
+    run(interrupted);
+    assert_int_equal(seen.control.asid, 1);
+    assert_int_equal(seen.control.tlb_control, TLB_KEEP);
+    for (u32 asid = 2; asid < ASIDS; asid++) {
+        svm_ops.flush(&vcpu);
+        run(interrupted);
+        assert_int_equal(seen.control.asid, asid);
+        assert_int_equal(seen.control.tlb_control, TLB_KEEP);
+    }
+    svm_ops.flush(&vcpu);
+    run(interrupted);
+    assert_int_equal(seen.control.asid, 1);
+    assert_int_equal(seen.control.tlb_control, TLB_FLUSH_ALL);
+}
+
+static void another_cpu_means_another_asid(void **state)
+{
+    run(interrupted);
+    vcpu.cpu = &cpu[1];
+    run(interrupted);
+    assert_int_equal(seen.control.tlb_control, TLB_FLUSH_ALL);
+    vcpu.cpu = &cpu[0];
+    run(interrupted);
+    assert_int_equal(seen.control.asid, 2);
+}
+
+static void flush_by_asid_keeps_the_asid(void **state)
+{
+    svm_cpuid.features = SVM_FLUSH_BY_ASID;
+    run(interrupted);
+    svm_ops.flush(&vcpu);
+    run(interrupted);
+    assert_int_equal(seen.control.asid, 1);
+    assert_int_equal(seen.control.tlb_control, TLB_FLUSH_THIS_ASID);
+}
+
+static void lowers_tpr(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.vintr = (v->control.vintr & ~VINTR_TPR) | 3;
+    v->control.exit_code = VMEXIT_INTR;
+}
+
+static void tpr_goes_both_ways(void **state)
+{
+    lapic.registers[LAPIC_TPR >> 4].value = 0x5C;
+    run(interrupted);
+    assert_int_equal(seen.control.vintr & VINTR_TPR, 5);
+    assert_int_equal(lapic_read(&lapic, LAPIC_TPR), 0x5C);
+    assert_false(vcpu.interrupts_stale);
+    run(lowers_tpr);
+    assert_int_equal(lapic_read(&lapic, LAPIC_TPR), 0x30);
+    assert_true(vcpu.interrupts_stale);
+}
+
+static u64 delivery;
+
+static void faults_in_delivery(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_NPF;
+    v->control.exit_info1 = NPF_WRITE;
+    v->control.exit_info2 = 0xFEE00030;
+    v->control.exit_int_info = delivery;
+}
+
+static void interrupted_delivery_is_queued_again(void **state)
+{
+    static const struct {
+        u64 event;
+        bool again;
+    } cases[] = {
+        {EVENT_VALID | 0x40,                                                            true },
+        {EVENT_VALID | EVENT_KIND_NMI << 8 | 2,                                         true },
+        {EVENT_VALID | EVENT_ERROR_VALID | EVENT_KIND_EXCEPTION << 8 | 14 | 6ULL << 32, true },
+        {EVENT_VALID | EVENT_KIND_EXCEPTION << 8 | VECTOR_BP,                           false},
+        {EVENT_VALID | EVENT_KIND_EXCEPTION << 8 | VECTOR_OF,                           false},
+        {EVENT_VALID | EVENT_KIND_SOFTWARE << 8 | 0x80,                                 false},
+        {EVENT_KIND_EXCEPTION << 8 | 14,                                                false},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct exit exit;
+
+        delivery = cases[i].event;
+        exit = run(faults_in_delivery);
+        assert_int_equal(exit.kind, EXIT_MEMORY);
+        assert_true(exit.memory.write);
+        assert_int_equal(exit.memory.gpa, 0xFEE00030);
+        assert_int_equal(vmcb_event_injection(vmcb), cases[i].again ? cases[i].event : 0);
+        assert_int_equal(svm_ops.can_inject(&vcpu, EVENT_EXCEPTION), !cases[i].again);
+        run(interrupted);
+        assert_int_equal(vmcb_event_injection(vmcb), 0);
+    }
+}
+
+static void interrupts_wait_for_their_window(void **state)
+{
+    assert_false(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
+    vmcb_set_rflags(vmcb, RFLAGS_IF);
+    vmcb_set_interrupt_shadow(vmcb, INTERRUPT_SHADOW);
+    assert_false(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
+    assert_false(svm_ops.can_inject(&vcpu, EVENT_NMI));
+    vmcb_set_interrupt_shadow(vmcb, 0);
+    assert_true(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
+    svm_ops.inject(&vcpu, &(struct event){.type = EVENT_INTERRUPT, .vector = 0x31});
+    assert_int_equal(vmcb_event_injection(vmcb), EVENT_VALID | 0x31);
+    assert_false(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
+
+    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, true);
+    run(interrupted);
+    assert_true(seen.control.vintr & VINTR_IRQ);
+    assert_true(seen.control.vintr & VINTR_IGNORE_TPR);
+    assert_true(seen.control.vintr & VINTR_MASKING);
+    assert_int_equal(seen.control.vintr & VINTR_PRIORITY, VINTR_PRIORITY);
+    assert_true(seen.control.intercepts[0] & 1U << INTERCEPT_VINTR);
+}
+
+static void window_opens(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_VINTR;
+}
+
+static void an_open_window_closes_itself(void **state)
+{
+    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, true);
+    assert_int_equal(run(window_opens).kind, EXIT_WINDOW);
+    run(interrupted);
+    assert_false(seen.control.vintr & VINTR_IRQ);
+    assert_false(seen.control.intercepts[0] & 1U << INTERCEPT_VINTR);
+}
+
+static void reaches_iret(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_IRET;
+    v->save.rip = 0x1000;
+}
+
+static void runs_on(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_INTR;
+    v->save.rip = 0x2000;
+}
+
+static void an_nmi_blocks_until_iret(void **state)
+{
+    assert_true(svm_ops.can_inject(&vcpu, EVENT_NMI));
+    svm_ops.inject(&vcpu, &(struct event){.type = EVENT_NMI, .vector = 2});
+    run(interrupted);
+    assert_int_equal(seen.control.event_injection,
+                     EVENT_VALID | EVENT_KIND_NMI << EVENT_KIND_SHIFT | 2);
+    assert_true(seen.control.intercepts[0] & 1U << INTERCEPT_IRET);
+    assert_false(svm_ops.can_inject(&vcpu, EVENT_NMI));
+    assert_int_equal(run(reaches_iret).kind, EXIT_NONE);
+    run(interrupted); /* still at the IRET */
+    assert_false(seen.control.intercepts[0] & 1U << INTERCEPT_IRET);
+    assert_false(svm_ops.can_inject(&vcpu, EVENT_NMI));
+    run(runs_on);
+    assert_true(svm_ops.can_inject(&vcpu, EVENT_NMI));
+}
+
+static void real_mode_takes_no_error_codes(void **state)
+{
+    svm_inject_exception(&vcpu, VECTOR_GP, true, 8);
+    assert_int_equal(vmcb_event_injection(vmcb),
+                     EVENT_VALID | EVENT_ERROR_VALID | EVENT_KIND_EXCEPTION << 8 | 13 | 8ULL << 32);
+    svm_set_cr0(&vcpu, 0);
+    svm_inject_exception(&vcpu, VECTOR_GP, true, 8);
+    assert_int_equal(vmcb_event_injection(vmcb), EVENT_VALID | EVENT_KIND_EXCEPTION << 8 | 13);
+}
+
+static void out_instruction(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_IOIO;
+    v->control.exit_info1 = 0x3F8ULL << 16 | 1 << 4;
+    v->control.exit_info2 = 0x1002;
+    v->save.rip = 0x1000;
+    v->save.rax = 0x41;
+}
+
+static void rep_outsw(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_IOIO;
+    v->control.exit_info1 = 0x1F0ULL << 16 | 1 << 8 | 1 << 5 | 1 << 3 | 1 << 2 | SEG_FS << 10;
+}
+
+static void ports_are_described(void **state)
+{
+    struct exit exit = run(out_instruction);
+
+    assert_int_equal(exit.kind, EXIT_PORT);
+    assert_int_equal(exit.port.number, 0x3F8);
+    assert_int_equal(exit.port.size, 1);
+    assert_true(exit.port.write);
+    assert_false(exit.port.string);
+    assert_int_equal(vcpu.gpr[GPR_RAX], 0x41);
+    assert_true(svm_ops.skip_instruction(&vcpu, 0));
+    assert_int_equal(vmcb_rip(vmcb), 0x1002);
+
+    CODE(INSN_MODE_32, "\xF3\x2E\x66\x6F");
+    exit = run(rep_outsw);
+    assert_true(exit.port.string && exit.port.rep && exit.port.write);
+    assert_int_equal(exit.port.size, 2);
+    assert_int_equal(exit.port.address_size, 4);
+    assert_int_equal(exit.port.segment, SEG_CS);
+    svm_cpuid.features = SVM_DECODE_ASSISTS;
+    assert_int_equal(run(rep_outsw).port.segment, SEG_FS);
+}
+
+static void cpuid_exit(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_CPUID;
+    v->control.next_rip = 0x5005;
+    v->control.interrupt_shadow = INTERRUPT_SHADOW;
+    v->save.rip = 0xFFFFFFFE;
+}
+
+static void instructions_are_skipped(void **state)
+{
+    CODE(INSN_MODE_32, "\x0F\xA2");
+    assert_int_equal(run(cpuid_exit).kind, EXIT_CPUID);
+    assert_true(svm_ops.skip_instruction(&vcpu, 0));
+    assert_int_equal(vmcb_rip(vmcb), 0); /* EIP wraps */
+    assert_int_equal(vmcb_interrupt_shadow(vmcb), 0);
+
+    mode = INSN_MODE_64;
+    run(cpuid_exit);
+    assert_true(svm_ops.skip_instruction(&vcpu, 0));
+    assert_int_equal(vmcb_rip(vmcb), 0x100000000);
+
+    CODE(INSN_MODE_64, "\x90");
+    run(cpuid_exit);
+    assert_false(svm_ops.skip_instruction(&vcpu, 0));
+    assert_int_equal(vmcb_rip(vmcb), 0xFFFFFFFE);
+
+    svm_cpuid.features = SVM_NRIP_SAVE;
+    run(cpuid_exit);
+    assert_true(svm_ops.skip_instruction(&vcpu, 0));
+    assert_int_equal(vmcb_rip(vmcb), 0x5005);
+}
+
+static void a_skipped_instruction_can_be_stepped(void **state)
+{
+    CODE(INSN_MODE_32, "\x0F\xA2");
+    run(cpuid_exit);
+    vmcb_set_rflags(vmcb, RFLAGS_TF);
+    svm_ops.skip_instruction(&vcpu, 0);
+    assert_int_equal(vmcb_event_injection(vmcb),
+                     EVENT_VALID | EVENT_KIND_EXCEPTION << 8 | VECTOR_DB);
+    assert_true(vmcb_dr6(vmcb) & DR6_BS);
+}
+
+static u64 code_of_exit;
+
+static void exits_with(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = code_of_exit;
+    v->control.exit_info1 = 0;
+}
+
+static void exits_have_kinds(void **state)
+{
+    static const struct {
+        u64 code;
+        enum exit_kind kind;
+    } cases[] = {
+        {VMEXIT_SHUTDOWN, EXIT_TRIPLE_FAULT },
+        {VMEXIT_VMMCALL,  EXIT_HYPERCALL    },
+        {VMEXIT_VMRUN,    EXIT_UNDEFINED    },
+        {VMEXIT_INVLPGA,  EXIT_UNDEFINED    },
+        {VMEXIT_MSR,      EXIT_RDMSR        },
+        {VMEXIT_HLT,      EXIT_HLT          },
+        {0x7D,            EXIT_UNHANDLED    },
+        {0x3FF,           EXIT_UNHANDLED    },
+        {0x12345678,      EXIT_UNHANDLED    },
+        {~0ULL,           EXIT_ENTRY_FAILURE},
+        {0xFFFFFFFF,      EXIT_ENTRY_FAILURE},
+        {0x52,            EXIT_MACHINE_CHECK},
+        {0x41,            EXIT_NONE         },
+        {0x51,            EXIT_NONE         },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        code_of_exit = cases[i].code;
+        assert_int_equal(run(exits_with).kind, cases[i].kind);
+    }
+    assert_int_equal(vmcb_event_injection(vmcb),
+                     EVENT_VALID | EVENT_ERROR_VALID | EVENT_KIND_EXCEPTION << 8 | VECTOR_AC);
+}
+
+static void moves_to_cr0(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_CR0_SELECTIVE;
+}
+
+static void reads_cr0(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_CR0_READ;
+}
+
+static void caches_stay_on(void **state)
+{
+    CODE(INSN_MODE_32, "\x0F\x22\xC3"); /* MOV CR0, EBX */
+    vcpu.gpr[GPR_RBX] = CR0_PE | CR0_CD | CR0_NW;
+    assert_int_equal(run(moves_to_cr0).kind, EXIT_CR);
+    assert_int_equal(vmcb_cr0(vmcb), CR0_PE | CR0_ET);
+    assert_int_equal(svm_cr0(&vcpu), CR0_PE | CR0_ET | CR0_CD | CR0_NW);
+    assert_int_equal(vmcb_rip(vmcb), 3);
+
+    run(interrupted);
+    assert_true(seen.control.intercept_cr_read & 1);
+    assert_true(seen.control.intercept_cr_write & 1);
+    CODE(INSN_MODE_32, "\x0F\x20\xC6"); /* MOV ESI, CR0 */
+    run(reads_cr0);
+    assert_int_equal(vcpu.gpr[GPR_RSI], CR0_PE | CR0_ET | CR0_CD | CR0_NW);
+
+    CODE(INSN_MODE_32, "\x0F\x01\xE0"); /* SMSW EAX */
+    run(reads_cr0);
+    assert_int_equal(vmcb_rip(vmcb), 6);
+    run(interrupted);
+    assert_false(seen.control.intercept_cr_read & 1);
+    run(interrupted);
+    assert_true(seen.control.intercept_cr_read & 1);
+}
+
+static void other_cr0_writes(void **state)
+{
+    svm_set_cr0(&vcpu, CR0_PE | CR0_TS);
+    CODE(INSN_MODE_32, "\x0F\x06"); /* CLTS */
+    run(moves_to_cr0);
+    assert_int_equal(svm_cr0(&vcpu), CR0_PE | CR0_ET);
+    CODE(INSN_MODE_32, "\x0F\x01\xF0"); /* LMSW AX: sets MP, EM, TS; can't clear PE */
+    vmcb_set_rax(vmcb, 0xFFFE);
+    vcpu.gpr[GPR_RAX] = 0xFFFE;
+    run(moves_to_cr0);
+    assert_int_equal(svm_cr0(&vcpu), CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET);
+    CODE(INSN_MODE_32, "\x0F\x01\x30"); /* LMSW [EAX] */
+    assert_int_equal(run(moves_to_cr0).kind, EXIT_UNDEFINED);
+}
+
+static void bad_cr0_faults(void **state)
+{
+    static const u64 bad[] = {CR0_PG, CR0_PE | CR0_NW, CR0_PE | BIT(32)};
+
+    CODE(INSN_MODE_64, "\x41\x0F\x22\xC1"); /* MOV CR0, R9 */
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        vcpu.gpr[GPR_R9] = bad[i];
+        run(moves_to_cr0);
+        assert_int_equal(EVENT_VECTOR(vmcb_event_injection(vmcb)), VECTOR_GP);
+        assert_int_equal(vmcb_rip(vmcb), 0);
+        assert_int_equal(svm_cr0(&vcpu), CR0_PE | CR0_ET);
+    }
+}
+
+static void long_mode_follows_paging(void **state)
+{
+    vmcb_set_efer(vmcb, EFER_SVME | EFER_LME);
+    CODE(INSN_MODE_32, "\x0F\x22\xC3");
+    vcpu.gpr[GPR_RBX] = CR0_PE | CR0_PG;
+    run(moves_to_cr0); /* without PAE */
+    assert_int_equal(EVENT_VECTOR(vmcb_event_injection(vmcb)), VECTOR_GP);
+    svm_set_cr4(&vcpu, CR4_PAE);
+    run(moves_to_cr0);
+    assert_int_equal(vmcb_efer(vmcb), EFER_SVME | EFER_LME | EFER_LMA);
+    assert_int_equal(svm_cr0(&vcpu), CR0_PE | CR0_PG | CR0_ET);
+    vcpu.gpr[GPR_RBX] = CR0_PE;
+    run(moves_to_cr0);
+    assert_int_equal(vmcb_efer(vmcb), EFER_SVME | EFER_LME);
+}
+
+static void moves_to_cr4(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_CR4_WRITE;
+}
+
+static void cr4_keeps_to_the_policy(void **state)
+{
+    CODE(INSN_MODE_32, "\x0F\x22\xE3"); /* MOV CR4, EBX */
+    vcpu.gpr[GPR_RBX] = CR4_PAE;
+    assert_int_equal(run(moves_to_cr4).kind, EXIT_CR);
+    assert_int_equal(vcpu.hvm->cr4, CR4_PAE);
+    assert_int_equal(vmcb_cr4(vmcb), CR4_PAE | CR4_MCE);
+    assert_true(vcpu.hvm->flush);
+    run(interrupted);
+    assert_true(seen.control.intercept_cr_read & BIT(4));
+    vcpu.gpr[GPR_RBX] = CR4_PAE | CR4_MCE;
+    run(moves_to_cr4);
+    run(interrupted);
+    assert_false(seen.control.intercept_cr_read & BIT(4));
+    assert_true(seen.control.intercept_cr_write & BIT(4));
+    vcpu.gpr[GPR_RBX] = CR4_PAE | CR4_LA57;
+    run(moves_to_cr4);
+    assert_int_equal(EVENT_VECTOR(vmcb_event_injection(vmcb)), VECTOR_GP);
+    assert_int_equal(vmcb_cr4(vmcb), CR4_PAE | CR4_MCE);
+}
+
+static void permission_maps_trap_by_default(void **state)
+{
+    const u8 *io = (const u8 *)svm_io_permissions();
+    const u8 *msrs = (const u8 *)svm_msr_permissions();
+    u32 passing = 0;
+
+    for (u32 i = 0; i < IO_MAP_PAGES * PAGE_SIZE; i++)
+        assert_int_equal(io[i], 0xFF);
+    for (u32 i = 0; i < MSR_MAP_PAGES * PAGE_SIZE * 8; i++)
+        passing += !(msrs[i / 8] >> i % 8 & 1);
+    assert_int_equal(passing, 2 * ARRAY_SIZE(passed));
+    /* EFER, C000_0080h, exits; STAR, the next one, does not. */
+    assert_int_equal(msrs[0x800 + 0x80 / 4] & 3, 3);
+    assert_int_equal(msrs[0x800 + 0x81 / 4] & 3 << 2, 0);
+    assert_int_equal(msrs[0x174 / 4] & 3, 0);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(clean_bits_follow_changes),
+        TEST(asids_come_in_generations),
+        TEST(another_cpu_means_another_asid),
+        TEST(flush_by_asid_keeps_the_asid),
+        TEST(tpr_goes_both_ways),
+        TEST(interrupted_delivery_is_queued_again),
+        TEST(interrupts_wait_for_their_window),
+        TEST(an_open_window_closes_itself),
+        TEST(an_nmi_blocks_until_iret),
+        TEST(real_mode_takes_no_error_codes),
+        TEST(ports_are_described),
+        TEST(instructions_are_skipped),
+        TEST(a_skipped_instruction_can_be_stepped),
+        TEST(exits_have_kinds),
+        TEST(caches_stay_on),
+        TEST(other_cr0_writes),
+        TEST(bad_cr0_faults),
+        TEST(long_mode_follows_paging),
+        TEST(cr4_keeps_to_the_policy),
+        TEST(permission_maps_trap_by_default),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
