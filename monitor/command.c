@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#include "monitor/command.h"
+
+#include "core/host.h"
+#include "lib/string.h"
+
+#include <stdarg.h>
+
+#define ERROR_SIZE    256
+#define SHOWN_WORD    40 /* of a word in an error */
+#define NEAR_ENOUGH   2  /* letters that a mistyped command may differ in */
+#define OVERVIEW_WORD 13
+#define OVERVIEW_HALF 39
+
+static enum progress run_help(struct request *request);
+
+#define ONE_PARTITION .arguments = "NAME", .least = 1, .most = 1, .completion = COMPLETE_PARTITION
+
+/* clang-format 14 crashes on this table. */
+/* clang-format off */
+static const struct command commands[] = {
+    {
+        .name = "list",
+        .summary = "all partitions",
+        .details = "Lists the partitions: state, size, time used, number of exits and what\n"
+                   "there is to say about their last end.",
+        .example = "list",
+        .run = run_list,
+    },
+    {
+        .name = "info",
+        .summary = "all about one partition",
+        .details = "Shows a partition's state, configuration and memory, and what each of its\n"
+                   "virtual CPUs has used.",
+        .example = "info web",
+        ONE_PARTITION,
+        .run = run_info,
+    },
+    {
+        .name = "start",
+        .summary = "start a partition",
+        .details = "Starts a stopped partition and waits until it runs. Ctrl-C gives up waiting,\n"
+                   "not the start.",
+        .example = "start web",
+        ONE_PARTITION,
+        .run = run_start,
+    },
+    {
+        .name = "destroy",
+        .summary = "stop one at once",
+        .details = "Stops a partition as if its plug were pulled and gives its memory back.",
+        .example = "destroy web",
+        ONE_PARTITION,
+        .run = run_destroy,
+    },
+    {
+        .name = "pause",
+        .summary = "let one stand still",
+        .details = "Takes a partition's virtual CPUs off the CPUs; its memory stays.",
+        .example = "pause db",
+        ONE_PARTITION,
+        .run = run_pause,
+    },
+    {
+        .name = "resume",
+        .summary = "let it go on",
+        .details = "Lets a paused partition go on where it was.",
+        .example = "resume db",
+        ONE_PARTITION,
+        .run = run_resume,
+    },
+    {
+        .name = "console",
+        .summary = "type to its serial port",
+        .details = "Connects this terminal with the partition's first serial port, after showing\n"
+                   "what was printed since you last looked. Ctrl-] leaves; twice sends one.",
+        .example = "console web",
+        ONE_PARTITION,
+        .run = run_console,
+    },
+    {
+        .name = "log",
+        .summary = "what it has printed",
+        .details = "Prints the last 64 KiB that the partition sent to its serial port.",
+        .example = "log web",
+        ONE_PARTITION,
+        .run = run_log,
+    },
+    {
+        .name = "exits",
+        .summary = "what its exits cost",
+        .details = "Counts the partition's exits by kind since its start, with the time that\n"
+                   "the hypervisor spent on them, the costliest first.",
+        .example = "exits web",
+        ONE_PARTITION,
+        .run = run_exits,
+    },
+    {
+        .name = "dump",
+        .summary = "registers, last exits",
+        .details = "Shows, for each virtual CPU, the general registers as of its last exit and\n"
+                   "the last exits, the oldest first.",
+        .example = "dump web",
+        ONE_PARTITION,
+        .run = run_dump,
+    },
+    {
+        .name = "images",
+        .summary = "files for partitions",
+        .details = "Lists the images that the boot loader has brought along.",
+        .example = "images",
+        .run = run_images,
+    },
+    {
+        .name = "capabilities",
+        .summary = "what the CPU can do",
+        .details = "Tells which parts of hardware virtualisation this CPU has, which are used\n"
+                   "and, where it cannot be used at all, why not.",
+        .example = "capabilities",
+        .run = run_capabilities,
+    },
+    {
+        .name = "host",
+        .summary = "memory, CPUs, clock",
+        .details = "Tells what the machine has and how much of it is in use.",
+        .example = "host -o json",
+        .run = run_host,
+    },
+    {
+        .name = "dmesg",
+        .summary = "the hypervisor's log",
+        .details = "Prints the last 64 KiB of the hypervisor's log.",
+        .example = "dmesg",
+        .run = run_dmesg,
+    },
+    {
+        .name = "version",
+        .summary = "which Bulkhead this is",
+        .details = "Prints the version.",
+        .example = "version",
+        .run = run_version,
+    },
+    {
+        .name = "uptime",
+        .summary = "time since boot",
+        .details = "Tells how long ago the boot loader handed over.",
+        .example = "uptime",
+        .run = run_uptime,
+    },
+    {
+        .name = "batch",
+        .summary = "talk to a program",
+        .details = "From here on there is no echo and no prompt; every command answers with one\n"
+                   "line of JSON, and events come as lines of their own.",
+        .example = "batch",
+        .run = run_batch,
+    },
+    {
+        .name = "interactive",
+        .summary = "talk to a person",
+        .details = "Ends batch.",
+        .example = "interactive",
+        .run = run_interactive,
+    },
+    {
+        .name = "poweroff",
+        .summary = "turn the machine off",
+        .details = "Turns the machine off at once, whatever the partitions are doing.",
+        .example = "poweroff",
+        .run = run_poweroff,
+    },
+    {
+        .name = "reboot-host",
+        .summary = "restart the machine",
+        .details = "Resets the machine at once, whatever the partitions are doing.",
+        .example = "reboot-host",
+        .run = run_reboot_host,
+    },
+    {
+        .name = "help",
+        .arguments = "[COMMAND]",
+        .summary = "this, or about one",
+        .details = "Lists the commands, or tells about one.",
+        .example = "help console",
+        .most = 1,
+        .completion = COMPLETE_COMMAND,
+        .run = run_help,
+    },
+};
+/* clang-format on */
+
+const struct command *command_next(const struct command *command)
+{
+    const struct command *next = command == NULL ? commands : command + 1;
+
+    return next < commands + ARRAY_SIZE(commands) ? next : NULL;
+}
+
+const struct command *command_find(const char *name)
+{
+    const struct command *command = NULL;
+
+    while ((command = command_next(command)) != NULL) {
+        if (strcmp(command->name, name) == 0)
+            break;
+    }
+    return command;
+}
+
+/* ---- answers ---- */
+
+enum progress request_fail(struct request *request, const char *format, ...)
+{
+    char sentence[ERROR_SIZE];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(sentence, sizeof(sentence), format, arguments);
+    va_end(arguments);
+    output_error(&request->output, sentence);
+    return COMMAND_DONE;
+}
+
+void request_fields(struct request *request, const struct column *columns,
+                    const struct value *values, u32 count)
+{
+    for (u32 i = 0; i < count; i++)
+        output_field(&request->output, &columns[i], values[i]);
+}
+
+/* The first row says whether the table needs measuring; `measured` and `row` are 0 then. */
+static bool begin_pass(struct request *request, const struct rows *rows)
+{
+    if (!request->measured && !request->output.json) {
+        table_init(&request->table, rows->columns, rows->count);
+        return false;
+    }
+    if (request->output.json)
+        table_init(&request->table, rows->columns, rows->count);
+    request->measured = true;
+    output_table(&request->output, &request->table, rows->key);
+    return true;
+}
+
+enum progress request_rows(struct request *request, const struct rows *rows)
+{
+    struct value values[OUTPUT_COLUMNS_MAX];
+    bool printing = request->measured;
+
+    if (request->row == 0)
+        printing = begin_pass(request, rows);
+    if (rows->row(request, request->row, values)) {
+        request->row++;
+        if (printing)
+            output_row(&request->output, &request->table, values);
+        else
+            table_measure(&request->table, &request->output, values);
+        return COMMAND_MORE;
+    }
+    request->row = 0;
+    request->measured = !printing;
+    if (!printing)
+        return COMMAND_MORE;
+    output_table_end(&request->output);
+    output_end(&request->output);
+    return COMMAND_DONE;
+}
+
+/* ---- from a line to a command ---- */
+
+static bool fail_unknown(struct request *request, const char *name)
+{
+    const struct command *command = NULL, *nearest = NULL;
+    size_t least = NEAR_ENOUGH + 1;
+
+    while ((command = command_next(command)) != NULL) {
+        size_t distance = words_distance(name, command->name);
+
+        if (distance < least) {
+            least = distance;
+            nearest = command;
+        }
+    }
+    if (nearest != NULL)
+        request_fail(request, "unknown command '%.*s', did you mean '%s'?", SHOWN_WORD, name,
+                     nearest->name);
+    else
+        request_fail(request, "unknown command '%.*s', 'help' lists them", SHOWN_WORD, name);
+    return false;
+}
+
+static bool fail_usage(struct request *request)
+{
+    const struct command *command = request->command;
+
+    request_fail(request, "usage: %s%s%s", command->name, command->arguments != NULL ? " " : "",
+                 command->arguments != NULL ? command->arguments : "");
+    return false;
+}
+
+static bool find_partition(struct request *request)
+{
+    const char *name = request->words.word[1];
+
+    request->vm = vm_find(name);
+    if (request->vm == NULL)
+        request_fail(request, "there is no partition '%.*s'", SHOWN_WORD, name);
+    return request->vm != NULL;
+}
+
+static void reset(struct request *request)
+{
+    struct output output = request->output;
+
+    memset(request, 0, sizeof(*request));
+    request->output = (struct output){
+        .write = output.write,
+        .context = output.context,
+        .json = output.json,
+        .tsc_hz = host.tsc_hz,
+    };
+}
+
+bool command_begin(struct request *request, const char *line)
+{
+    const char *error;
+    u32 arguments;
+
+    reset(request);
+    error = words_split(&request->words, line);
+    if (error == NULL)
+        error = words_take_output(&request->words, &request->output.json);
+    if (error != NULL) {
+        request_fail(request, "%s", error);
+        return false;
+    }
+    if (request->words.count == 0)
+        return false;
+    request->command = command_find(request->words.word[0]);
+    if (request->command == NULL)
+        return fail_unknown(request, request->words.word[0]);
+    arguments = request->words.count - 1;
+    if (arguments < request->command->least || arguments > request->command->most)
+        return fail_usage(request);
+    return request->command->completion != COMPLETE_PARTITION || find_partition(request);
+}
+
+enum progress command_step(struct request *request)
+{
+    enum progress progress = request->command->run(request);
+
+    request->step++;
+    return progress;
+}
+
+/* ---- completion ---- */
+
+static const char *candidate_command(const void **cursor)
+{
+    const struct command *command = command_next(*cursor);
+
+    *cursor = command;
+    return command != NULL ? command->name : NULL;
+}
+
+static const char *candidate_partition(const void **cursor)
+{
+    const struct vm *vm = vm_next(*cursor);
+
+    *cursor = vm;
+    return vm != NULL ? vm->config.name : NULL;
+}
+
+const char *command_candidate(void *context, const char *line, size_t word, const void **cursor)
+{
+    char name[OVERVIEW_WORD + 1];
+    const struct command *command;
+    size_t start = 0, size = 0;
+
+    while (start < word && line[start] == ' ')
+        start++;
+    if (start == word)
+        return candidate_command(cursor);
+    while (line[start + size] != ' ')
+        size++;
+    for (size_t i = start + size; i < word; i++) {
+        if (line[i] != ' ')
+            return NULL;
+    }
+    snprintf(name, sizeof(name), "%.*s", (int)size, line + start);
+    command = command_find(name);
+    if (command == NULL || command->completion == COMPLETE_NOTHING)
+        return NULL;
+    return command->completion == COMPLETE_COMMAND ? candidate_command(cursor)
+                                                   : candidate_partition(cursor);
+}
+
+/* ---- help ---- */
+
+static const struct column help_columns[] = {
+    {"Command",   "name",      VALUE_TEXT},
+    {"Arguments", "arguments", VALUE_TEXT},
+    {"Summary",   "summary",   VALUE_TEXT},
+    {"Details",   "details",   VALUE_TEXT},
+    {"Example",   "example",   VALUE_TEXT},
+};
+
+static void help_values(const struct command *command, struct value *values)
+{
+    values[0].text = command->name;
+    values[1].text = command->arguments != NULL ? command->arguments : "";
+    values[2].text = command->summary;
+    values[3].text = command->details;
+    values[4].text = command->example;
+}
+
+static bool help_row(struct request *request, u32 index, struct value *values)
+{
+    if (index >= ARRAY_SIZE(commands))
+        return false;
+    help_values(&commands[index], values);
+    return true;
+}
+
+static const struct rows help_rows = {
+    .key = "commands",
+    .columns = help_columns,
+    .count = ARRAY_SIZE(help_columns),
+    .row = help_row,
+};
+
+/* Two columns, to fit a screen. */
+static enum progress help_overview(struct request *request)
+{
+    u32 half = DIV_ROUND_UP(ARRAY_SIZE(commands), 2);
+    char left[OVERVIEW_HALF + 1];
+
+    for (u32 i = 0; i < half; i++) {
+        const struct command *other = i + half < ARRAY_SIZE(commands) ? &commands[i + half] : NULL;
+
+        snprintf(left, sizeof(left), "%-*s %s", OVERVIEW_WORD, commands[i].name,
+                 commands[i].summary);
+        if (other != NULL)
+            output_line(&request->output, "%-*s %-*s %s", OVERVIEW_HALF, left, OVERVIEW_WORD,
+                        other->name, other->summary);
+        else
+            output_line(&request->output, "%s", left);
+    }
+    output_line(&request->output, "'help COMMAND' tells more; any command takes '-o json'.");
+    return COMMAND_DONE;
+}
+
+static void put_lines(struct request *request, const char *lines)
+{
+    while (*lines != '\0') {
+        const char *end = strchr(lines, '\n');
+        size_t size = end != NULL ? (size_t)(end - lines) : strlen(lines);
+
+        output_line(&request->output, "%.*s", (int)size, lines);
+        lines += size + (end != NULL);
+    }
+}
+
+static enum progress help_command(struct request *request)
+{
+    const struct command *command = command_find(request->words.word[1]);
+    struct value values[ARRAY_SIZE(help_columns)] = {};
+
+    if (command == NULL) {
+        fail_unknown(request, request->words.word[1]);
+        return COMMAND_DONE;
+    }
+    output_begin(&request->output);
+    help_values(command, values);
+    if (request->output.json)
+        request_fields(request, help_columns, values, ARRAY_SIZE(help_columns));
+    output_line(&request->output, "%s %s", command->name, values[1].text);
+    put_lines(request, command->details);
+    output_line(&request->output, "Example: %s", command->example);
+    output_end(&request->output);
+    return COMMAND_DONE;
+}
+
+static enum progress run_help(struct request *request)
+{
+    if (request->words.count > 1)
+        return help_command(request);
+    if (!request->output.json)
+        return help_overview(request);
+    if (request->step == 0)
+        output_begin(&request->output);
+    return request_rows(request, &help_rows);
+}

@@ -1,0 +1,706 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#include "core/cpu.h"
+#include "core/host.h"
+#include "core/lifecycle.h"
+#include "lib/arith.h"
+#include "lib/string.h"
+#include "monitor/command.h"
+
+#define NS_PER_S     1000000000ULL
+#define CHUNK        512 /* bytes of a ring in one step */
+#define CPU_SET_TEXT 64
+#define PAGE_BYTES   4096
+
+static u64 cycles_to_ns(u64 cycles)
+{
+    return host.tsc_hz != 0 ? mul_div(cycles, NS_PER_S, host.tsc_hz) : 0;
+}
+
+/* The vCPU, or NULL where there is none (yet, or any more). */
+static const struct vcpu *vcpu_at(const struct vm *vm, u32 index)
+{
+    return vm->vcpus != NULL && index < vm->vcpu_count ? vm->vcpus[index] : NULL;
+}
+
+static u64 vcpu_exits(const struct vcpu *vcpu)
+{
+    u64 sum = 0;
+
+    for (u32 kind = 0; kind < EXIT_KIND_COUNT; kind++)
+        sum += vcpu->exits[kind];
+    return sum;
+}
+
+static u64 vm_exits(const struct vm *vm)
+{
+    const struct vcpu *vcpu;
+    u64 sum = 0;
+
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        if ((vcpu = vcpu_at(vm, i)) != NULL)
+            sum += vcpu_exits(vcpu);
+    }
+    return sum;
+}
+
+/* All that was charged to it: in the guest and, for it, in the hypervisor. */
+static u64 vm_cycles(const struct vm *vm)
+{
+    const struct vcpu *vcpu;
+    u64 sum = 0;
+
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        if ((vcpu = vcpu_at(vm, i)) != NULL)
+            sum += vcpu->guest_cycles + vcpu->host_cycles;
+    }
+    return sum;
+}
+
+/* ---- list ---- */
+
+static const struct column list_columns[] = {
+    {"NAME",     "name",        VALUE_TEXT    },
+    {"STATE",    "state",       VALUE_TEXT    },
+    {"VCPUS",    "vcpus",       VALUE_COUNT   },
+    {"MEMORY",   "memory",      VALUE_SIZE    },
+    {"CPU-TIME", "cpu_time_ns", VALUE_DURATION},
+    {"EXITS",    "exits",       VALUE_COUNT   },
+    {"MESSAGE",  "message",     VALUE_TEXT    },
+};
+
+static bool list_row(struct request *request, u32 index, struct value *values)
+{
+    const struct vm *vm = vm_next(index == 0 ? NULL : request->vm);
+
+    if (vm == NULL)
+        return false;
+    request->vm = (struct vm *)(uintptr_t)vm;
+    values[0].text = vm->config.name;
+    values[1].text = vm_state_name(vm);
+    values[2].number = vm->config.vcpus;
+    values[3].number = vm->config.memory;
+    values[4].number = cycles_to_ns(vm_cycles(vm));
+    values[5].number = vm_exits(vm);
+    values[6].text = vm->message;
+    return true;
+}
+
+static const struct rows list_rows = {
+    .key = "partitions",
+    .columns = list_columns,
+    .count = ARRAY_SIZE(list_columns),
+    .row = list_row,
+};
+
+enum progress run_list(struct request *request)
+{
+    if (request->step == 0) {
+        output_begin(&request->output);
+        if (vm_next(NULL) == NULL)
+            output_line(&request->output, "There are no partitions.");
+    }
+    return request_rows(request, &list_rows);
+}
+
+/* ---- info ---- */
+
+static const char *const action_names[] = {
+    [ACTION_DESTROY] = "destroy",
+    [ACTION_RESTART] = "restart",
+    [ACTION_ROLLBACK] = "rollback",
+    [ACTION_PRESERVE] = "preserve",
+};
+
+static const char *const run_state_names[] = {
+    [VCPU_PARKED] = "parked",
+    [VCPU_RUNNABLE] = "runnable",
+    [VCPU_RUNNING] = "running",
+    [VCPU_BLOCKED] = "blocked",
+};
+
+static const char *run_state_name(const struct vcpu *vcpu)
+{
+    u8 state = vcpu->run_state;
+
+    return state < ARRAY_SIZE(run_state_names) ? run_state_names[state] : "?";
+}
+
+static bool may_run_on(const struct vm *vm, u32 cpu)
+{
+    return (vm->config.cpus[cpu / 64] & BIT(cpu % 64)) != 0;
+}
+
+/* The CPUs of this machine that it may run on: "0-3,6"; what does not fit is left out. */
+static void format_cpus(const struct vm *vm, char to[CPU_SET_TEXT])
+{
+    size_t size = 0;
+
+    to[0] = '\0';
+    for (u32 i = 0; i < cpu_count && i < CONFIG_CPUS_MAX; i++) {
+        u32 first = i;
+
+        if (!may_run_on(vm, i))
+            continue;
+        while (i + 1 < cpu_count && i + 1 < CONFIG_CPUS_MAX && may_run_on(vm, i + 1))
+            i++;
+        if (size + 12 > CPU_SET_TEXT)
+            break;
+        size +=
+            (size_t)snprintf(to + size, CPU_SET_TEXT - size, "%s%u", size > 0 ? "," : "", first);
+        if (i > first)
+            size += (size_t)snprintf(to + size, CPU_SET_TEXT - size, "-%u", i);
+    }
+}
+
+/* The names stand one after the other, each with its NUL. */
+static void format_modules(const struct partition_config *config, char to[CONFIG_MODULES_SIZE])
+{
+    const char *from = config->modules;
+    size_t size = 0;
+
+    to[0] = '\0';
+    for (u32 i = 0; i < config->module_count; i++) {
+        size_t length = strnlen(from, (size_t)(config->modules + CONFIG_MODULES_SIZE - from));
+
+        if (size + length + 2 > CONFIG_MODULES_SIZE)
+            break;
+        if (i > 0)
+            to[size++] = ' ';
+        memcpy(to + size, from, length);
+        to[size += length] = '\0';
+        from += length + 1;
+    }
+}
+
+static void info_state(struct request *request)
+{
+    static const struct column columns[] = {
+        {"Name",        "name",        VALUE_TEXT    },
+        {"State",       "state",       VALUE_TEXT    },
+        {"Message",     "message",     VALUE_TEXT    },
+        {"Exit status", "exit_status", VALUE_COUNT   },
+        {"Starts",      "starts",      VALUE_COUNT   },
+        {"Up for",      "uptime_ns",   VALUE_DURATION},
+        {"CPU time",    "cpu_time_ns", VALUE_DURATION},
+        {"Exits",       "exits",       VALUE_COUNT   },
+    };
+    const struct vm *vm = request->vm;
+    bool up = vm->vcpus != NULL;
+
+    request_fields(request, columns,
+                   (const struct value[]){
+                       {.text = vm->config.name},
+                       {.text = vm_state_name(vm)},
+                       {.text = vm->message},
+                       {.number = vm->exit_status},
+                       {.number = vm->starts},
+                       {.number = up ? cycles_to_ns(__builtin_ia32_rdtsc() - vm->start_tsc) : 0},
+                       {.number = cycles_to_ns(vm_cycles(vm))},
+                       {.number = vm_exits(vm)},
+                   },
+                   ARRAY_SIZE(columns));
+}
+
+static void info_image(struct request *request)
+{
+    static const struct column columns[] = {
+        {"Kernel",       "kernel",  VALUE_TEXT},
+        {"Initrd",       "initrd",  VALUE_TEXT},
+        {"Modules",      "modules", VALUE_TEXT},
+        {"Command line", "cmdline", VALUE_TEXT},
+    };
+    const struct partition_config *config = &request->vm->config;
+    char modules[CONFIG_MODULES_SIZE];
+
+    format_modules(config, modules);
+    request_fields(request, columns,
+                   (const struct value[]){
+                       {.text = config->kernel},
+                       {.text = config->initrd},
+                       {.text = modules},
+                       {.text = config->cmdline},
+                   },
+                   ARRAY_SIZE(columns));
+}
+
+static void info_share(struct request *request)
+{
+    static const struct column columns[] = {
+        {"vCPUs",            "vcpus",       VALUE_COUNT},
+        {"May run on CPUs",  "cpus",        VALUE_TEXT },
+        {"Weight",           "weight",      VALUE_COUNT},
+        {"Cap, % of a CPU",  "cap_percent", VALUE_COUNT},
+        {"Starts by itself", "autostart",   VALUE_FLAG },
+        {"On crash",         "on_crash",    VALUE_TEXT },
+        {"On hang",          "on_hang",     VALUE_TEXT },
+        {"On reboot",        "on_reboot",   VALUE_TEXT },
+        {"On unknown MSR",   "unknown_msr", VALUE_TEXT },
+    };
+    const struct partition_config *config = &request->vm->config;
+    bool ignore = config->unknown_msr == UNKNOWN_MSR_IGNORE;
+    char cpu_set[CPU_SET_TEXT];
+
+    format_cpus(request->vm, cpu_set);
+    request_fields(request, columns,
+                   (const struct value[]){
+                       {.number = config->vcpus},
+                       {.text = cpu_set},
+                       {.number = config->weight},
+                       {.number = config->cap_percent},
+                       {.number = config->autostart},
+                       {.text = action_names[config->on_crash]},
+                       {.text = action_names[config->on_hang]},
+                       {.text = action_names[config->on_reboot]},
+                       {.text = ignore ? "ignore" : "fault"},
+                   },
+                   ARRAY_SIZE(columns));
+}
+
+static void info_exit_port(struct request *request)
+{
+    static const struct column column = {"Exit port", "exit_port", VALUE_HEX};
+
+    if (request->vm->config.exit_port >= 0)
+        output_field(&request->output, &column,
+                     (struct value){.number = (u64)request->vm->config.exit_port});
+}
+
+/* The tables stand still only between transitions. */
+static u64 table_pages(const struct vm *vm)
+{
+    return vm->vcpus != NULL && vm_settled(vm) ? guest_memory_table_pages(&vm->memory) : 0;
+}
+
+static void info_memory(struct request *request)
+{
+    static const struct column columns[] = {
+        {"Memory",             "memory",             VALUE_SIZE },
+        {"  laid out",         "memory_mapped",      VALUE_SIZE },
+        {"  page tables",      "page_tables",        VALUE_SIZE },
+        {"  of Bulkhead's",    "hypervisor_memory",  VALUE_SIZE },
+        {"Console, sent",      "console_bytes",      VALUE_SIZE },
+        {"Console, lost",      "console_dropped",    VALUE_SIZE },
+        {"Unknown MSR access", "unknown_msr_access", VALUE_COUNT},
+    };
+    const struct vm *vm = request->vm;
+
+    request_fields(request, columns,
+                   (const struct value[]){
+                       {.number = vm->config.memory},
+                       {.number = vm->vcpus != NULL ? vm->memory.mapped : 0},
+                       {.number = table_pages(vm) * PAGE_BYTES},
+                       {.number = (u64)vm->hypervisor_pages * PAGE_BYTES},
+                       {.number = vm->console.written},
+                       {.number = vm->console.dropped},
+                       {.number = vm->unknown_msrs},
+                   },
+                   ARRAY_SIZE(columns));
+}
+
+static const struct column vcpu_columns[] = {
+    {"VCPU",  "index",        VALUE_COUNT },
+    {"CPU",   "cpu",          VALUE_COUNT },
+    {"STATE", "state",        VALUE_TEXT  },
+    {"GUEST", "guest_cycles", VALUE_CYCLES},
+    {"HOST",  "host_cycles",  VALUE_CYCLES},
+    {"EXITS", "exits",        VALUE_COUNT },
+};
+
+static bool vcpu_row(struct request *request, u32 index, struct value *values)
+{
+    const struct vcpu *vcpu = vcpu_at(request->vm, index);
+
+    if (vcpu == NULL)
+        return false;
+    values[0].number = vcpu->index;
+    values[1].number = vcpu->cpu != NULL ? vcpu->cpu->index : 0;
+    values[2].text = run_state_name(vcpu);
+    values[3].number = vcpu->guest_cycles;
+    values[4].number = vcpu->host_cycles;
+    values[5].number = vcpu_exits(vcpu);
+    return true;
+}
+
+static const struct rows vcpu_rows = {
+    .key = "vcpu",
+    .columns = vcpu_columns,
+    .count = ARRAY_SIZE(vcpu_columns),
+    .row = vcpu_row,
+};
+
+enum progress run_info(struct request *request)
+{
+    switch (request->step) {
+    case 0:
+        output_begin(&request->output);
+        info_state(request);
+        return COMMAND_MORE;
+    case 1:
+        info_image(request);
+        return COMMAND_MORE;
+    case 2:
+        info_share(request);
+        info_exit_port(request);
+        info_memory(request);
+        return COMMAND_MORE;
+    default:
+        return request_rows(request, &vcpu_rows);
+    }
+}
+
+/* ---- transitions ---- */
+
+struct transition {
+    bool (*begin)(struct vm *vm, char error[VM_ERROR_SIZE]);
+    bool (*reached)(const struct request *request);
+    const char *done;
+};
+
+static enum progress answer_transition(struct request *request, const char *done)
+{
+    static const struct column columns[] = {
+        {"Name",  "name",  VALUE_TEXT},
+        {"State", "state", VALUE_TEXT},
+    };
+
+    output_begin(&request->output);
+    if (request->output.json)
+        request_fields(request, columns,
+                       (const struct value[]){
+                           {.text = request->vm->config.name},
+                           {.text = vm_state_name(request->vm)},
+                       },
+                       ARRAY_SIZE(columns));
+    output_line(&request->output, "'%s' %s", request->vm->config.name, done);
+    output_end(&request->output);
+    return COMMAND_DONE;
+}
+
+static enum progress run_transition(struct request *request, const struct transition *transition)
+{
+    struct vm *vm = request->vm;
+    char error[VM_ERROR_SIZE] = "";
+
+    if (request->step == 0) {
+        request->before = vm->starts;
+        if (!transition->begin(vm, error))
+            return request_fail(request, "%s", error);
+    }
+    if (!vm_settled(vm))
+        return COMMAND_WAITING;
+    if (transition->reached(request))
+        return answer_transition(request, transition->done);
+    if (vm->message[0] != '\0')
+        return request_fail(request, "%s", vm->message);
+    return request_fail(request, "'%s' is %s", vm->config.name, vm_state_name(vm));
+}
+
+/* A guest may have run and ended while the start was waited for. */
+static bool has_started(const struct request *request)
+{
+    return request->vm->starts != request->before || request->vm->state == VM_RUNNING;
+}
+
+static bool has_stopped(const struct request *request)
+{
+    return request->vm->state == VM_STOPPED;
+}
+
+static bool has_paused(const struct request *request)
+{
+    return request->vm->state == VM_PAUSED;
+}
+
+static bool has_resumed(const struct request *request)
+{
+    return request->vm->state == VM_RUNNING;
+}
+
+enum progress run_start(struct request *request)
+{
+    return run_transition(request, &(struct transition){vm_start, has_started, "started"});
+}
+
+enum progress run_destroy(struct request *request)
+{
+    return run_transition(request, &(struct transition){vm_destroy, has_stopped, "destroyed"});
+}
+
+enum progress run_pause(struct request *request)
+{
+    return run_transition(request, &(struct transition){vm_pause, has_paused, "paused"});
+}
+
+enum progress run_resume(struct request *request)
+{
+    return run_transition(request, &(struct transition){vm_resume, has_resumed, "resumed"});
+}
+
+/* ---- log ---- */
+
+static size_t read_console(struct vm *vm, u64 *position, char *to, size_t size)
+{
+    size_t count;
+
+    spin_lock(&vm->lock);
+    count = console_read(&vm->console, position, to, size);
+    spin_unlock(&vm->lock);
+    return count;
+}
+
+static enum progress begin_log(struct request *request)
+{
+    static const struct column column = {"Name", "name", VALUE_TEXT};
+
+    request->end = request->vm->console.written;
+    output_begin(&request->output);
+    if (request->output.json)
+        output_field(&request->output, &column, (struct value){.text = request->vm->config.name});
+    output_text_open(&request->output, "log");
+    return COMMAND_MORE;
+}
+
+enum progress run_log(struct request *request)
+{
+    char chunk[CHUNK];
+    size_t size, taken;
+
+    if (request->step == 0)
+        return begin_log(request);
+    size = request->position < request->end
+               ? read_console(request->vm, &request->position, chunk, sizeof(chunk))
+               : 0;
+    if (size > 0) {
+        taken = output_text(&request->output, chunk, size, request->position >= request->end);
+        request->position -= size - taken;
+        return COMMAND_MORE;
+    }
+    output_text_close(&request->output);
+    output_line(&request->output, "%s", "");
+    output_end(&request->output);
+    return COMMAND_DONE;
+}
+
+/* ---- exits ---- */
+
+static void collect_exits(struct request *request)
+{
+    const struct vcpu *vcpu;
+
+    for (u32 kind = 0; kind < EXIT_KIND_COUNT; kind++)
+        request->exits[kind].kind = (u8)kind;
+    for (u32 i = 0; i < request->vm->vcpu_count; i++) {
+        if ((vcpu = vcpu_at(request->vm, i)) == NULL)
+            continue;
+        for (u32 kind = 0; kind < EXIT_KIND_COUNT; kind++) {
+            request->exits[kind].count += vcpu->exits[kind];
+            request->exits[kind].cycles += vcpu->exit_cycles[kind];
+        }
+    }
+}
+
+static bool is_costlier(const struct exit_total *a, const struct exit_total *b)
+{
+    return a->cycles != b->cycles ? a->cycles > b->cycles : a->count > b->count;
+}
+
+static void sort_exits(struct exit_total *totals)
+{
+    for (u32 i = 1; i < EXIT_KIND_COUNT; i++) {
+        struct exit_total moving = totals[i];
+        u32 at = i;
+
+        for (; at > 0 && is_costlier(&moving, &totals[at - 1]); at--)
+            totals[at] = totals[at - 1];
+        totals[at] = moving;
+    }
+}
+
+static const struct column exit_columns[] = {
+    {"EXIT",   "kind",    VALUE_TEXT    },
+    {"COUNT",  "count",   VALUE_COUNT   },
+    {"TIME",   "time_ns", VALUE_DURATION},
+    {"EACH",   "each_ns", VALUE_DURATION},
+    {"CYCLES", "cycles",  VALUE_COUNT   },
+};
+
+static bool exit_row(struct request *request, u32 index, struct value *values)
+{
+    const struct exit_total *total = &request->exits[index];
+
+    if (index >= EXIT_KIND_COUNT || total->count == 0)
+        return false;
+    values[0].text = exit_kind_name((enum exit_kind)total->kind);
+    values[1].number = total->count;
+    values[2].number = cycles_to_ns(total->cycles);
+    values[3].number = cycles_to_ns(total->cycles / total->count);
+    values[4].number = total->cycles;
+    return true;
+}
+
+static const struct rows exit_rows = {
+    .key = "exits",
+    .columns = exit_columns,
+    .count = ARRAY_SIZE(exit_columns),
+    .row = exit_row,
+};
+
+static bool fail_without_vcpus(struct request *request)
+{
+    const struct vm *vm = request->vm;
+
+    if (vcpu_at(vm, 0) != NULL)
+        return false;
+    request_fail(request, "'%s' is %s and has no virtual CPUs now", vm->config.name,
+                 vm_state_name(vm));
+    return true;
+}
+
+enum progress run_exits(struct request *request)
+{
+    static const struct column column = {"Name", "name", VALUE_TEXT};
+
+    if (request->step == 0) {
+        if (fail_without_vcpus(request))
+            return COMMAND_DONE;
+        collect_exits(request);
+        sort_exits(request->exits);
+        output_begin(&request->output);
+        if (request->output.json)
+            output_field(&request->output, &column,
+                         (struct value){.text = request->vm->config.name});
+    }
+    return request_rows(request, &exit_rows);
+}
+
+/* ---- dump ---- */
+
+#define REGISTERS_IN_A_LINE 3
+
+static const struct column register_columns[GPR_COUNT] = {
+    [GPR_RAX] = {"RAX", "rax", VALUE_HEX},
+      [GPR_RCX] = {"RCX", "rcx", VALUE_HEX},
+    [GPR_RDX] = {"RDX", "rdx", VALUE_HEX},
+      [GPR_RBX] = {"RBX", "rbx", VALUE_HEX},
+    [GPR_RSP] = {"RSP", "rsp", VALUE_HEX},
+      [GPR_RBP] = {"RBP", "rbp", VALUE_HEX},
+    [GPR_RSI] = {"RSI", "rsi", VALUE_HEX},
+      [GPR_RDI] = {"RDI", "rdi", VALUE_HEX},
+    [GPR_R8] = {"R8 ", "r8",  VALUE_HEX},
+      [GPR_R9] = {"R9 ", "r9",  VALUE_HEX},
+    [GPR_R10] = {"R10", "r10", VALUE_HEX},
+      [GPR_R11] = {"R11", "r11", VALUE_HEX},
+    [GPR_R12] = {"R12", "r12", VALUE_HEX},
+      [GPR_R13] = {"R13", "r13", VALUE_HEX},
+    [GPR_R14] = {"R14", "r14", VALUE_HEX},
+      [GPR_R15] = {"R15", "r15", VALUE_HEX},
+};
+
+/* The hardware keeps RSP; all others are as of the last exit. */
+static void dump_registers(struct request *request, const struct vcpu *vcpu)
+{
+    char line[80] = "";
+    size_t size = 0;
+    u32 count = 0;
+
+    for (u32 i = 0; i < GPR_COUNT; i++) {
+        if (i == GPR_RSP)
+            continue;
+        if (request->output.json)
+            output_field(&request->output, &register_columns[i],
+                         (struct value){.number = vcpu->gpr[i]});
+        size += (size_t)snprintf(line + size, sizeof(line) - size, "%s %016llx  ",
+                                 register_columns[i].title, (unsigned long long)vcpu->gpr[i]);
+        if (++count % REGISTERS_IN_A_LINE == 0) {
+            output_line(&request->output, "%s", line);
+            size = 0;
+        }
+    }
+}
+
+static void dump_trace(struct request *request, const struct vcpu *vcpu)
+{
+    static const struct column columns[] = {
+        {"EXIT",          "kind",          VALUE_TEXT },
+        {"REASON",        "reason",        VALUE_COUNT},
+        {"QUALIFICATION", "qualification", VALUE_HEX  },
+        {"RIP",           "rip",           VALUE_HEX  },
+    };
+    struct table table = {
+        columns, ARRAY_SIZE(columns), {18, 10, 18, 18}
+    };
+
+    output_table(&request->output, &table, "trace");
+    for (u32 i = 0; i < EXIT_TRACE_SIZE; i++) {
+        struct exit_trace trace = vcpu->trace[(vcpu->trace_next + i) % EXIT_TRACE_SIZE];
+
+        if (trace.rip == 0 && trace.reason == 0 && trace.kind == 0)
+            continue;
+        output_row(&request->output, &table,
+                   (const struct value[]){
+                       {.text = exit_kind_name((enum exit_kind)trace.kind)},
+                       {.number = trace.reason},
+                       {.number = trace.qualification},
+                       {.number = trace.rip},
+                   });
+    }
+    output_table_end(&request->output);
+}
+
+static void dump_vcpu(struct request *request, const struct vcpu *vcpu)
+{
+    static const struct column columns[] = {
+        {"vCPU",         "index",        VALUE_COUNT },
+        {"State",        "state",        VALUE_TEXT  },
+        {"In the guest", "guest_cycles", VALUE_CYCLES},
+        {"Host, for it", "host_cycles",  VALUE_CYCLES},
+        {"Exits",        "exits",        VALUE_COUNT },
+    };
+
+    output_open(&request->output, NULL, '{');
+    request_fields(request, columns,
+                   (const struct value[]){
+                       {.number = vcpu->index},
+                       {.text = run_state_name(vcpu)},
+                       {.number = vcpu->guest_cycles},
+                       {.number = vcpu->host_cycles},
+                       {.number = vcpu_exits(vcpu)},
+                   },
+                   ARRAY_SIZE(columns));
+    dump_registers(request, vcpu);
+    dump_trace(request, vcpu);
+    output_close(&request->output, '{');
+}
+
+enum progress run_dump(struct request *request)
+{
+    static const struct column columns[] = {
+        {"Name",    "name",    VALUE_TEXT},
+        {"State",   "state",   VALUE_TEXT},
+        {"Message", "message", VALUE_TEXT},
+    };
+    const struct vm *vm = request->vm;
+
+    if (request->step == 0) {
+        if (fail_without_vcpus(request))
+            return COMMAND_DONE;
+        output_begin(&request->output);
+        request_fields(request, columns,
+                       (const struct value[]){
+                           {.text = vm->config.name},
+                           {.text = vm_state_name(vm)},
+                           {.text = vm->message},
+                       },
+                       ARRAY_SIZE(columns));
+        output_open(&request->output, "vcpus", '[');
+        return COMMAND_MORE;
+    }
+    if (vcpu_at(vm, request->step - 1) != NULL) {
+        dump_vcpu(request, vcpu_at(vm, request->step - 1));
+        return COMMAND_MORE;
+    }
+    output_close(&request->output, '[');
+    output_end(&request->output);
+    return COMMAND_DONE;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#include "monitor/words.h"
+
+#include "lib/string.h"
+
+#define DISTANCE_MAX 32
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* Copies the word at *line to `to` and moves both behind it; false when its quotes stay open. */
+static bool take_word(const char **line, char **to)
+{
+    bool quoted = false;
+    const char *at = *line;
+
+    for (; *at != '\0' && (quoted || !is_blank(*at)); at++) {
+        if (*at == '"') {
+            quoted = !quoted;
+            continue;
+        }
+        if (quoted && *at == '\\' && at[1] != '\0')
+            at++;
+        *(*to)++ = *at;
+    }
+    *(*to)++ = '\0';
+    *line = at;
+    return !quoted;
+}
+
+const char *words_split(struct words *words, const char *line)
+{
+    char *to = words->text;
+
+    words->count = 0;
+    for (;;) {
+        while (is_blank(*line))
+            line++;
+        if (*line == '\0')
+            return NULL;
+        if (words->count == WORDS_MAX)
+            return "the line has too many words";
+        words->word[words->count++] = to;
+        if (!take_word(&line, &to))
+            return "a double quote is not closed";
+    }
+}
+
+static void remove_words(struct words *words, u32 at, u32 count)
+{
+    words->count -= count;
+    for (u32 i = at; i < words->count; i++)
+        words->word[i] = words->word[i + count];
+}
+
+const char *words_take_output(struct words *words, bool *json)
+{
+    for (u32 i = 0; i < words->count;) {
+        if (strcmp(words->word[i], "-o") != 0) {
+            i++;
+            continue;
+        }
+        if (i + 1 == words->count || strcmp(words->word[i + 1], "json") != 0)
+            return "-o wants the word json behind it";
+        *json = true;
+        remove_words(words, i, 2);
+    }
+    return NULL;
+}
+
+size_t words_distance(const char *a, const char *b)
+{
+    size_t row[DISTANCE_MAX + 1];
+    size_t columns = strlen(b);
+
+    if (strlen(a) >= DISTANCE_MAX || columns >= DISTANCE_MAX)
+        return SIZE_MAX;
+    for (size_t i = 0; i <= columns; i++)
+        row[i] = i;
+    for (; *a != '\0'; a++) {
+        size_t diagonal = row[0]++;
+
+        for (size_t i = 1; i <= columns; i++) {
+            size_t changed = diagonal + (*a != b[i - 1]);
+
+            diagonal = row[i];
+            row[i] = MIN(changed, MIN(row[i], row[i - 1]) + 1);
+        }
+    }
+    return row[columns];
+}
