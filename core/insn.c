@@ -424,6 +424,8 @@ static bool legal(const struct decoder *d, const struct opcode *opcode)
 static void set_sizes(const struct decoder *d, const struct opcode *opcode, struct insn *insn)
 {
     insn->operand_size = opcode->flags & OP_BYTE ? 1 : operand_size(d);
+    if (opcode->flags & OP_NO_PREFIX) /* MOVNTI has no 16-bit form, in 16-bit mode either */
+        insn->operand_size = MAX(insn->operand_size, 4);
     insn->access_size = opcode->access_size != 0 ? opcode->access_size : insn->operand_size;
     insn->address_size = address_size(d);
 }
@@ -782,7 +784,7 @@ static bool skip_instruction(struct decoder *d)
     if (opcode == ESCAPE_0F)
         return skip_two_byte(d);
     if (opcode == OPCODE_NOP)
-        return d->rep && !(d->rex & REX_B);
+        return d->rep;
     if (one_byte_lengths[opcode] & LENGTH_IMMEDIATE8)
         fetch(d);
     return one_byte_lengths[opcode] & LENGTH_KNOWN;
