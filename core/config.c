@@ -390,7 +390,7 @@ static const struct key partition_keys[] = {
      .max = 0},
     {"cmdline", set_text, FIELD(cmdline), "a command line of fewer than 2048 bytes",
      .max = CONFIG_CMDLINE_SIZE},
-    {"memory", set_size, FIELD(memory), "a size such as 256M, of at least 64K in steps of 4K",
+    {"memory", set_size, FIELD(memory), "a size such as 256M, of at least 64K and in steps of 4K",
      .min = MEMORY_MIN, .max = MEMORY_MAX},
     {"vcpus", set_number, FIELD(vcpus), "a number from 1 to 1024",
      .min = 1, .max = CONFIG_CPUS_MAX},
