@@ -18,6 +18,7 @@
 #define CR0_MSW   (CR0_PE | CR0_MP | CR0_EM | CR0_TS)
 #define CR3_PCID  0xFFFULL
 #define CR4_FIXED CR4_MCE
+#define CR8_TPR   0xFULL
 
 enum cr_operation {
     CR_MOV_TO,
@@ -118,8 +119,17 @@ static void update_intercepts(struct vcpu *vcpu)
     bool cr4_hidden = hvm->cr4 != vmcb_cr4(hvm->vmcb);
 
     vmcb_set_cr_intercepts(hvm->vmcb, (cr0_hidden ? CR_BIT(0) : 0) | (cr4_hidden ? CR_BIT(4) : 0),
-                           (cr0_hidden ? CR_BIT(0) : 0) | CR_BIT(4));
+                           (cr0_hidden ? CR_BIT(0) : 0) | CR_BIT(4) |
+                               (hvm->tpr_masks ? CR_BIT(8) : 0));
     vmcb_set_intercept(hvm->vmcb, INTERCEPT_CR0_SELECTIVE, true);
+}
+
+void svm_watch_tpr(struct vcpu *vcpu, bool masks)
+{
+    if (vcpu->hvm->tpr_masks == masks)
+        return;
+    vcpu->hvm->tpr_masks = masks;
+    update_intercepts(vcpu);
 }
 
 u64 svm_cr0(const struct vcpu *vcpu)
@@ -240,6 +250,25 @@ void svm_exit_cr4_write(struct vcpu *vcpu, struct exit *exit)
         return;
     }
     svm_set_cr4(vcpu, value);
+    svm_skip_instruction(vcpu, access.length);
+}
+
+/* The only register whose intercept is a matter of time and not of rights: see svm_watch_tpr. */
+void svm_exit_cr8_write(struct vcpu *vcpu, struct exit *exit)
+{
+    struct cr_access access;
+    u64 value;
+
+    exit->kind = EXIT_CR;
+    if (!decode(vcpu, &access) || access.operation != CR_MOV_TO)
+        return;
+    value = read_gpr(vcpu, access.gpr);
+    if (value & ~CR8_TPR) {
+        svm_inject_exception(vcpu, VECTOR_GP, true, 0);
+        return;
+    }
+    vcpu->lapic->registers[LAPIC_TPR >> 4].value = (u32)value << TPR_CLASS_SHIFT;
+    vcpu->interrupts_stale = true;
     svm_skip_instruction(vcpu, access.length);
 }
 

@@ -67,6 +67,15 @@ void svm_inject_exception(struct vcpu *vcpu, u8 vector, bool has_error_code, u32
                                      .error_code = error_code});
 }
 
+/* True when nothing but the TPR, or the TPR first, holds the LAPIC's next interrupt back. */
+static bool tpr_masks_interrupt(const struct vcpu *vcpu)
+{
+    int vector = lapic_highest_irr(vcpu->lapic);
+
+    return vector >= 0 &&
+           (u32)vector >> TPR_CLASS_SHIFT <= lapic_read(vcpu->lapic, LAPIC_TPR) >> TPR_CLASS_SHIFT;
+}
+
 /* The interrupt window is a virtual interrupt of the highest priority whose delivery exits. For
  * NMIs there is none: see above. */
 void svm_request_window(struct vcpu *vcpu, enum event_type type, bool wanted)
@@ -74,12 +83,15 @@ void svm_request_window(struct vcpu *vcpu, enum event_type type, bool wanted)
     struct vmcb *vmcb = vcpu->hvm->vmcb;
     u64 vintr = vmcb_vintr(vmcb) & ~(VINTR_IRQ | VINTR_PRIORITY | VINTR_IGNORE_TPR);
 
+    if (type == EVENT_NMI)
+        vcpu->hvm->nmi_wanted = wanted;
     if (type != EVENT_INTERRUPT)
         return;
     if (wanted)
         vintr |= VINTR_IRQ | VINTR_PRIORITY | VINTR_IGNORE_TPR;
     vmcb_set_vintr(vmcb, vintr);
     vmcb_set_intercept(vmcb, INTERCEPT_VINTR, wanted);
+    svm_watch_tpr(vcpu, !wanted && tpr_masks_interrupt(vcpu));
 }
 
 /* INTn, INT3 and INTO have not moved RIP: they run again instead. */
@@ -99,6 +111,8 @@ void svm_events_after_exit(struct vcpu *vcpu)
     vmcb_set_event_injection(hvm->vmcb, is_redelivered(interrupted) ? interrupted : 0);
     if (hvm->nmi_iret && vmcb_rip(hvm->vmcb) != hvm->nmi_iret_rip)
         svm_set_nmi_blocked(vcpu, false);
+    if (hvm->nmi_wanted && svm_can_inject(vcpu, EVENT_NMI))
+        vcpu->interrupts_stale = true;
 }
 
 void svm_exit_iret(struct vcpu *vcpu, struct exit *exit)

@@ -130,6 +130,7 @@ static const struct {
     [VMEXIT_CR0_WRITE] = {.translate = svm_exit_cr0_write},
     [VMEXIT_CR0_SELECTIVE] = {.translate = svm_exit_cr0_write},
     [VMEXIT_CR4_WRITE] = {.translate = svm_exit_cr4_write},
+    [VMEXIT_CR8_WRITE] = {.translate = svm_exit_cr8_write},
     [VMEXIT_EXCEPTION + VECTOR_DB] = {.translate = exit_debug_exception},
     [VMEXIT_EXCEPTION + VECTOR_AC] = {.translate = exit_alignment_check},
     [VMEXIT_EXCEPTION + VECTOR_MC] = {.kind = EXIT_MACHINE_CHECK},

@@ -14,7 +14,6 @@
 #define TYPE_ACCESSED      1
 #define TYPE_TSS_BUSY_BIT  2
 #define LIMIT_BYTES_MAX    0xFFFFF
-#define TPR_CLASS_SHIFT    4
 
 static const u8 segment_index[SEG_COUNT] = {
     [SEG_ES] = VMCB_ES, [SEG_CS] = VMCB_CS, [SEG_SS] = VMCB_SS,     [SEG_DS] = VMCB_DS,

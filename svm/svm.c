@@ -12,8 +12,7 @@
 #include "mm/pool.h"
 #include "svm/msr.h"
 
-#define TPR_CLASS_SHIFT 4
-#define ASID_FIRST      1 /* 0 is the host's */
+#define ASID_FIRST 1 /* 0 is the host's */
 
 /* Spinning vCPUs exit after this many PAUSEs that come within so many cycles of each other. */
 #define PAUSE_COUNT     3000
@@ -160,8 +159,9 @@ void svm_set_controls(struct vcpu *vcpu)
     vmcb_set_interrupt_shadow(vmcb, 0);
     vmcb_set_np_control(vmcb, NP_ENABLE);
     vmcb_set_event_injection(vmcb, 0);
-    svm_request_window(vcpu, EVENT_INTERRUPT, false);
+    vmcb_set_intercept(vmcb, INTERCEPT_VINTR, false);
     vmcb_set_all_dirty(vmcb);
+    vcpu->hvm->nmi_wanted = false;
     vcpu->hvm->flush = true;
 }
 

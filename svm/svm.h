@@ -64,9 +64,11 @@ struct hvm_vcpu {
     u64 dr[4];          /* while detached */
     u64 tsc_aux;        /* while detached */
     bool nmi_blocked;
-    bool nmi_iret; /* the IRET that ends it was seen at nmi_iret_rip */
+    bool nmi_iret;   /* the IRET that ends it was seen at nmi_iret_rip */
+    bool nmi_wanted; /* shared code waits for its window */
     u64 nmi_iret_rip;
     u64 injected;       /* EVENTINJ of the last entry */
+    bool tpr_masks;     /* an interrupt waits for the guest to lower CR8 */
     bool cr0_read_once; /* CR0 reads do not exit until the next exit */
 };
 
@@ -119,6 +121,9 @@ void svm_set_controls(struct vcpu *vcpu);
 #define CR4_LA57  BIT(12)
 #define CR4_PCIDE BIT(17)
 
+/* LAPIC_TPR's bits 7:4 are CR8. */
+#define TPR_CLASS_SHIFT 4
+
 #define EFER_LME  BIT(8)
 #define EFER_LMA  BIT(10)
 #define EFER_SVME BIT(12)
@@ -144,6 +149,10 @@ void svm_exit_cr0_read(struct vcpu *vcpu, struct exit *exit);
 void svm_exit_cr0_write(struct vcpu *vcpu, struct exit *exit);
 void svm_exit_cr4_read(struct vcpu *vcpu, struct exit *exit);
 void svm_exit_cr4_write(struct vcpu *vcpu, struct exit *exit);
+void svm_exit_cr8_write(struct vcpu *vcpu, struct exit *exit);
+
+/* Lets CR8 writes exit, or no longer: while they do, one may open an interrupt's way. */
+void svm_watch_tpr(struct vcpu *vcpu, bool masks);
 void svm_control_registers_after_exit(struct vcpu *vcpu);
 
 /* ---- events.c */
@@ -156,7 +165,7 @@ void svm_set_nmi_blocked(struct vcpu *vcpu, bool blocked);
 void svm_exit_iret(struct vcpu *vcpu, struct exit *exit);
 
 /* After an exit: queues the event again whose delivery it interrupted, and notices that an NMI
- * handler has ended. */
+ * handler has ended or that a waiting NMI can be taken. */
 void svm_events_after_exit(struct vcpu *vcpu);
 
 enum exception_vector {

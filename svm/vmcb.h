@@ -73,6 +73,7 @@ enum vmcb_exit_code {
     VMEXIT_CR4_READ = 0x04,
     VMEXIT_CR0_WRITE = 0x10,
     VMEXIT_CR4_WRITE = 0x14,
+    VMEXIT_CR8_WRITE = 0x18,
     VMEXIT_EXCEPTION = 0x40, /* plus the vector */
     VMEXIT_INTR = 0x60,
     VMEXIT_NMI = 0x61,

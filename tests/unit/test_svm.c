@@ -371,11 +371,14 @@ static void an_nmi_blocks_until_iret(void **state)
     assert_true(seen.control.intercepts[0] & 1U << INTERCEPT_IRET);
     assert_false(svm_ops.can_inject(&vcpu, EVENT_NMI));
     assert_int_equal(run(reaches_iret).kind, EXIT_NONE);
+    svm_ops.request_window(&vcpu, EVENT_NMI, true);
     run(interrupted); /* still at the IRET */
+    assert_false(vcpu.interrupts_stale);
     assert_false(seen.control.intercepts[0] & 1U << INTERCEPT_IRET);
     assert_false(svm_ops.can_inject(&vcpu, EVENT_NMI));
     run(runs_on);
     assert_true(svm_ops.can_inject(&vcpu, EVENT_NMI));
+    assert_true(vcpu.interrupts_stale);
 }
 
 static void real_mode_takes_no_error_codes(void **state)
@@ -613,6 +616,34 @@ static void cr4_keeps_to_the_policy(void **state)
     assert_int_equal(vmcb_cr4(vmcb), CR4_PAE | CR4_MCE);
 }
 
+static void moves_to_cr8(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_CR8_WRITE;
+}
+
+static void cr8_is_watched_while_it_masks(void **state)
+{
+    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, false);
+    run(interrupted);
+    assert_false(seen.control.intercept_cr_write & BIT(8));
+    lapic.registers[LAPIC_TPR >> 4].value = 0x50;
+    lapic.registers[(LAPIC_IRR >> 4) + 2].value = 1 << 1; /* vector 41h */
+    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, false);
+    run(interrupted);
+    assert_true(seen.control.intercept_cr_write & BIT(8));
+    CODE(INSN_MODE_64, "\x44\x0F\x22\xC3"); /* MOV CR8, RBX */
+    vcpu.gpr[GPR_RBX] = 16;
+    run(moves_to_cr8);
+    assert_int_equal(EVENT_VECTOR(vmcb_event_injection(vmcb)), VECTOR_GP);
+    vcpu.gpr[GPR_RBX] = 3;
+    assert_int_equal(run(moves_to_cr8).kind, EXIT_CR);
+    assert_int_equal(lapic_read(&lapic, LAPIC_TPR), 0x30);
+    assert_true(vcpu.interrupts_stale);
+    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, false);
+    run(interrupted);
+    assert_false(seen.control.intercept_cr_write & BIT(8));
+}
+
 static void permission_maps_trap_by_default(void **state)
 {
     const u8 *io = (const u8 *)svm_io_permissions();
@@ -653,6 +684,7 @@ int main(void)
         TEST(bad_cr0_faults),
         TEST(long_mode_follows_paging),
         TEST(cr4_keeps_to_the_policy),
+        TEST(cr8_is_watched_while_it_masks),
         TEST(permission_maps_trap_by_default),
     };
 
