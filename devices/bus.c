@@ -33,7 +33,7 @@ static bool pit_port(struct machine *machine, u16 port, u8 *value, bool write,
         return true;
     }
     pit_write(&machine->pit, port, *value, machine->tsc_hz, effects->now);
-    if (pit_starts_low(&machine->pit) && machine->pit.deadline != DEADLINE_NONE)
+    if (pit_output0_low(&machine->pit))
         board_set_line(machine, IRQ_PIT, false, effects);
     return true;
 }

@@ -85,7 +85,7 @@ static u32 chip_resolve(const struct pic_chip *chip, bool is_master)
         blocking &= ~chip->imr;
     /* Specially fully nested: a slave in service may ask again for a line of its own that is
      * of higher priority there. */
-    if (is_master && chip->special_fully_nested)
+    if (is_master && chip->special_fully_nested && request == IRQ_CASCADE)
         blocking &= ~(1 << IRQ_CASCADE);
     if (chip_rank(chip, request) >= chip_rank(chip, chip_highest(chip, blocking)))
         return NO_LINE;

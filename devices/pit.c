@@ -341,9 +341,12 @@ bool pit_output2(struct pit *pit, u64 tsc_hz, u64 now)
     return channel_output(&pit->channels[2], tick);
 }
 
-bool pit_starts_low(const struct pit *pit)
+bool pit_output0_low(const struct pit *pit)
 {
-    return pit->channels[0].mode == MODE_TERMINAL_COUNT;
+    const struct pit_channel *channel = &pit->channels[0];
+
+    return channel->mode == MODE_TERMINAL_COUNT &&
+           (channel->count == 0 || pit->next_edge != UINT64_MAX);
 }
 
 void pit_init(struct pit *pit, u64 tsc_hz, u64 now)

@@ -50,7 +50,8 @@ bool pit_update(struct pit *pit, u64 tsc_hz, u64 now);
 void pit_set_gate2(struct pit *pit, bool gate, u64 tsc_hz, u64 now);
 bool pit_output2(struct pit *pit, u64 tsc_hz, u64 now);
 
-/* Level of channel 0's output right after a control word: low in mode 0. */
-bool pit_starts_low(const struct pit *pit);
+/* True while mode 0 keeps channel 0's output low; in the other modes it counts as high, apart
+ * from the edge that pit_update tells of. */
+bool pit_output0_low(const struct pit *pit);
 
 #endif
