@@ -91,6 +91,7 @@ void watch_begin(struct vm *vm)
     watch.taken = now();
     watch.state = vm->state;
     watch.starts = vm->starts;
+    vm->console.watched = true;
     say("console of %s; Ctrl-%c leaves, twice sends it", vm->config.name, key | CARET_TO_LETTER);
     if (vm->state != VM_RUNNING)
         tell_state();
@@ -186,13 +187,20 @@ static bool pass_output(size_t idle_room)
     return false;
 }
 
-bool watch_poll(size_t idle_room)
+bool watch_poll(size_t idle_room, bool *more)
 {
     const struct vm *vm = watch.vm;
+    bool all_shown;
 
     pass_typed();
-    if (pass_output(idle_room) && vm_settled(vm) &&
-        (vm->state != watch.state || vm->starts != watch.starts))
+    all_shown = pass_output(idle_room);
+    if (all_shown && vm_settled(vm) && (vm->state != watch.state || vm->starts != watch.starts))
         tell_state();
+    *more = !all_shown || typed_count() > 0 || watch.escape.armed;
     return !escape_expired(&watch.escape, now());
+}
+
+void watch_end(void)
+{
+    watch.vm->console.watched = false;
 }

@@ -19,7 +19,10 @@ bool watch_ready(void);
 
 /* Moves what there is to be moved both ways, never more than the terminal has sent. `idle_room` is
  * terminal_room() of an empty ring. False when the watch is over: Ctrl-] was typed, and nothing
- * behind it. */
-bool watch_poll(size_t idle_room);
+ * behind it. *more: call again soon, even if nothing comes. */
+bool watch_poll(size_t idle_room, bool *more);
+
+/* Disconnects, whatever the reason. */
+void watch_end(void);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "core/cpu.h"
 #include "core/lifecycle.h"
+#include "core/sched.h"
 #include "core/terminal.h"
 #include "lib/string.h"
 #include "monitor/command.h"
@@ -114,7 +115,9 @@ void monitor_log_output(const char *text, size_t size)
         return;
     if (!queue_log(text, size))
         __atomic_fetch_add(&session.log_lost, 1, __ATOMIC_RELAXED);
-    if (this_cpu()->index == 0 && !session.polling)
+    if (this_cpu()->index != 0)
+        sched_wake_boot_cpu();
+    else if (!session.polling)
         show_log();
 }
 
@@ -313,24 +316,30 @@ static void poll_command(void)
 
 static void end_watch(void)
 {
+    watch_end();
     session.watching = false;
     terminal_write("\r\n", 2);
     line_editor_begin(&session.editor);
 }
 
-static void poll_watch(void)
+/* True when it wants to be called again soon. */
+static bool poll_watch(void)
 {
+    bool more;
+    u32 count;
     u8 byte;
 
-    for (u32 i = 0; i < BYTES_A_POLL && watch_ready() && next_byte(&byte); i++) {
+    for (count = 0; count < BYTES_A_POLL && watch_ready() && next_byte(&byte); count++) {
         if (line_editor_is_tail(&session.editor, byte) || watch_byte(byte))
             continue;
         end_watch();
         take_byte(byte);
-        return;
+        return true;
     }
-    if (!watch_poll(session.idle_room))
-        end_watch();
+    if (watch_poll(session.idle_room, &more))
+        return more || count == BYTES_A_POLL;
+    end_watch();
+    return true;
 }
 
 void monitor_init(void)
@@ -348,13 +357,13 @@ void monitor_init(void)
 
 bool monitor_poll(void)
 {
-    bool more = false;
+    bool more = true;
 
     session.polling = true;
     session.idle_room = MAX(session.idle_room, terminal_room());
     show_log();
     if (session.watching)
-        poll_watch();
+        more = poll_watch();
     else if (session.running)
         poll_command();
     else
@@ -362,5 +371,5 @@ bool monitor_poll(void)
     show_log();
     show_events();
     session.polling = false;
-    return more || session.watching || session.running;
+    return more;
 }
