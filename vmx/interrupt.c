@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+
+#include "vmx/vmx.h"
+
+/* Exceptions that push an error code (SDM volume 3, "Exceptions and Interrupts"). */
+#define ERROR_CODE_VECTORS                                                                         \
+    (BIT(VECTOR_DF) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) | BIT(VECTOR_GP) |          \
+     BIT(VECTOR_PF) | BIT(VECTOR_AC))
+
+/* What must not be pending for an event of a type to be taken. Whether STI's shadow blocks NMIs
+ * depends on the CPU (SDM volume 3, "Interruptibility State"), so it does. */
+static const u32 blocking[] = {
+    [EVENT_INTERRUPT] = BLOCKED_BY_STI | BLOCKED_BY_MOV_SS,
+    [EVENT_NMI] = BLOCKED_BY_STI | BLOCKED_BY_MOV_SS | BLOCKED_BY_NMI,
+    [EVENT_EXCEPTION] = 0,
+};
+
+bool vmx_can_inject(struct vcpu *vcpu, enum event_type type)
+{
+    if (vcpu->hvm->queued.information != 0)
+        return false;
+    if (type == EVENT_INTERRUPT && !(vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF))
+        return false;
+    return !(vmread(VMCS_GUEST_INTERRUPTIBILITY_STATE) & blocking[type]);
+}
+
+/* In real mode an exception has no error code: VM entry checks that. */
+static u32 exception_information(u8 vector)
+{
+    u32 information = INTERRUPTION_VALID | INTERRUPTION_HARDWARE_EXCEPTION | vector;
+
+    if (vector < 32 && (ERROR_CODE_VECTORS & BIT(vector)) && (vmread(VMCS_GUEST_CR0) & CR0_PE))
+        information |= INTERRUPTION_ERROR_CODE;
+    return information;
+}
+
+void vmx_inject(struct vcpu *vcpu, const struct event *event)
+{
+    struct queued_event *queued = &vcpu->hvm->queued;
+
+    *queued = (struct queued_event){.error_code = event->error_code};
+    if (event->type == EVENT_EXCEPTION)
+        queued->information = exception_information(event->vector);
+    else if (event->type == EVENT_NMI)
+        queued->information = INTERRUPTION_VALID | INTERRUPTION_NMI | VECTOR_NMI;
+    else
+        queued->information = INTERRUPTION_VALID | INTERRUPTION_EXTERNAL | event->vector;
+}
+
+void vmx_inject_gp(struct vcpu *vcpu)
+{
+    const struct event gp = {.type = EVENT_EXCEPTION, .vector = VECTOR_GP, .has_error_code = true};
+
+    vmx_inject(vcpu, &gp);
+}
+
+void vmx_request_window(struct vcpu *vcpu, enum event_type type, bool wanted)
+{
+    struct hvm_vcpu *hvm = vcpu->hvm;
+    u32 control = type == EVENT_NMI ? PRIMARY_NMI_WINDOW_EXITING : PRIMARY_INTERRUPT_WINDOW_EXITING;
+    u32 primary = wanted ? hvm->primary | control : hvm->primary & ~control;
+
+    if (primary == hvm->primary)
+        return;
+    hvm->primary = primary;
+    vmwrite(VMCS_PRIMARY_CONTROLS, primary);
+}
+
+void vmx_set_nmi_blocking(bool blocked)
+{
+    u64 state = vmread(VMCS_GUEST_INTERRUPTIBILITY_STATE);
+    u64 wanted = blocked ? state | BLOCKED_BY_NMI : state & ~(u64)BLOCKED_BY_NMI;
+
+    if (wanted != state)
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY_STATE, wanted);
+}
+
+/* SDM volume 3, "Event Injection": software interrupts and exceptions push the address behind the
+ * instruction, which takes its length. */
+static void requeue(struct hvm_vcpu *hvm, u32 information, enum vmcs_field error_code)
+{
+    u32 type = information & INTERRUPTION_TYPE_MASK;
+    struct queued_event *queued = &hvm->queued;
+
+    *queued = (struct queued_event){.information = information & ~(u32)INTERRUPTION_NMI_UNBLOCKED};
+    if (information & INTERRUPTION_ERROR_CODE)
+        queued->error_code = (u32)vmread(error_code);
+    if (type == INTERRUPTION_SOFTWARE_INTERRUPT || type == INTERRUPTION_SOFTWARE_EXCEPTION ||
+        type == INTERRUPTION_PRIVILEGED_SOFTWARE_EXCEPTION)
+        queued->instruction_length = (u32)vmread(VMCS_EXIT_INSTRUCTION_LENGTH);
+}
+
+void vmx_requeue_vectoring(struct hvm_vcpu *hvm)
+{
+    u32 information = (u32)vmread(VMCS_IDT_VECTORING_INFORMATION);
+
+    if (!(information & INTERRUPTION_VALID))
+        return;
+    requeue(hvm, information, VMCS_IDT_VECTORING_ERROR_CODE);
+    /* Its delivery had blocked further ones already, and injecting it wants that not to be so. */
+    if ((information & INTERRUPTION_TYPE_MASK) == INTERRUPTION_NMI)
+        vmx_set_nmi_blocking(false);
+}
+
+void vmx_requeue_exception(struct hvm_vcpu *hvm, u32 information)
+{
+    requeue(hvm, information, VMCS_EXIT_INTERRUPTION_ERROR_CODE);
+}
+
+/* ---- APIC virtualisation (SDM volume 3, "APIC Virtualization and Virtual Interrupts") ------ */
+
+/* The guest may have moved the APIC's page or turned the APIC off. */
+static u32 apic_mode_controls(const struct lapic *lapic)
+{
+    if (lapic_is_x2apic(lapic))
+        return SECONDARY_VIRTUALIZE_X2APIC_MODE;
+    if (lapic_is_enabled(lapic) && ALIGN_DOWN(lapic->apic_base, LAPIC_SIZE) == LAPIC_BASE_DEFAULT)
+        return SECONDARY_VIRTUALIZE_APIC_ACCESSES;
+    return 0;
+}
+
+/* Translations of the APIC's page may be cached for what they were, so they go. */
+static void sync_mode(struct vcpu *vcpu)
+{
+    const u32 modes = SECONDARY_VIRTUALIZE_APIC_ACCESSES | SECONDARY_VIRTUALIZE_X2APIC_MODE;
+    struct hvm_vcpu *hvm = vcpu->hvm;
+    u32 mode = apic_mode_controls(vcpu->lapic) & (u32)vmx_used.words[WORD_SECONDARY];
+    u32 secondary = (hvm->secondary & ~modes) | mode;
+
+    if (secondary == hvm->secondary)
+        return;
+    hvm->secondary = secondary;
+    vmwrite(VMCS_SECONDARY_CONTROLS, secondary);
+    vmwrite(VMCS_MSR_BITMAP_ADDRESS, vmx_msr_bitmap(mode == SECONDARY_VIRTUALIZE_X2APIC_MODE));
+    vmx_flush(vcpu);
+}
+
+/* The generation first: a change while the bitmap is being computed then counts as a new one. */
+static void sync_eoi_bitmap(struct vcpu *vcpu)
+{
+    const struct machine *machine = vcpu->vm->machine;
+    u32 generation = machine->ioapic.generation;
+    u64 bitmap[4];
+
+    if (vcpu->hvm->eoi_bitmap_valid && generation == vcpu->ioapic_generation)
+        return;
+    machine_eoi_exit_bitmap(machine, vcpu->index, bitmap);
+    vmwrite(VMCS_EOI_EXIT_BITMAP_0, bitmap[0]);
+    vmwrite(VMCS_EOI_EXIT_BITMAP_1, bitmap[1]);
+    vmwrite(VMCS_EOI_EXIT_BITMAP_2, bitmap[2]);
+    vmwrite(VMCS_EOI_EXIT_BITMAP_3, bitmap[3]);
+    vcpu->ioapic_generation = generation;
+    vcpu->hvm->eoi_bitmap_valid = true;
+}
+
+static void sync_interrupt_status(const struct lapic *lapic)
+{
+    int requested = lapic_is_enabled(lapic) ? lapic_highest_irr(lapic) : 0;
+    int serviced = lapic_highest_isr(lapic);
+
+    vmwrite(VMCS_GUEST_INTERRUPT_STATUS, (u64)(MAX(serviced, 0) << 8 | MAX(requested, 0)));
+}
+
+/* An exit when the guest lowers TPR below the class of a vector that TPR holds back. */
+static void sync_tpr_threshold(struct vcpu *vcpu)
+{
+    struct hvm_vcpu *hvm = vcpu->hvm;
+    u32 priority = lapic_read(vcpu->lapic, LAPIC_TPR) >> 4 & 0xF;
+    int requested = lapic_highest_irr(vcpu->lapic);
+    u32 class = requested < 0 ? 0 : (u32)requested >> 4;
+    u32 threshold = class <= priority ? class : 0;
+
+    if (threshold == hvm->tpr_threshold)
+        return;
+    hvm->tpr_threshold = threshold;
+    vmwrite(VMCS_TPR_THRESHOLD, threshold);
+}
+
+bool vmx_sync_interrupts(struct vcpu *vcpu)
+{
+    sync_mode(vcpu);
+    if (vmx_has(WORD_SECONDARY, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY)) {
+        sync_eoi_bitmap(vcpu);
+        sync_interrupt_status(vcpu->lapic);
+        return true;
+    }
+    if (vmx_has(WORD_PRIMARY, PRIMARY_TPR_SHADOW))
+        sync_tpr_threshold(vcpu);
+    return false;
+}

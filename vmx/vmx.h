@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_VMX_VMX_H
+#define BULKHEAD_VMX_VMX_H
+
+/* What the files of the VT-x backend share. Nothing outside of vmx/ includes this. */
+
+#include "core/cpu.h"
+#include "core/hvm.h"
+#include "core/vm.h"
+#include "vmx/capability.h"
+#include "vmx/vmcs.h"
+
+/* SDM volume 3, "Control Registers". */
+#define CR0_PE   BIT(0)
+#define CR0_MP   BIT(1)
+#define CR0_EM   BIT(2)
+#define CR0_TS   BIT(3)
+#define CR0_ET   BIT(4)
+#define CR0_NE   BIT(5)
+#define CR0_WP   BIT(16)
+#define CR0_AM   BIT(18)
+#define CR0_NW   BIT(29)
+#define CR0_CD   BIT(30)
+#define CR0_PG   BIT(31)
+#define CR4_PSE  BIT(4)
+#define CR4_PAE  BIT(5)
+#define CR4_MCE  BIT(6)
+#define CR4_PGE  BIT(7)
+#define CR4_VMXE BIT(13)
+#define CR4_SMXE BIT(14)
+#define CR4_PCIDE BIT(17)
+#define CR4_SMEP BIT(20)
+
+#define EFER_LME BIT(8)
+#define EFER_LMA BIT(10)
+
+#define RFLAGS_TF BIT(8)
+#define RFLAGS_IF BIT(9)
+
+#define DR6_BREAKPOINTS 0xFULL
+#define DR6_BS   BIT(14)
+#define DR7_GD   BIT(13)
+
+#define DEBUGCTL_BTF BIT(1)
+
+/* SDM volume 3, "Exceptions and Interrupts", table of vectors. */
+enum exception_vector {
+    VECTOR_DB = 1,
+    VECTOR_NMI = 2,
+    VECTOR_DF = 8,
+    VECTOR_TS = 10,
+    VECTOR_NP = 11,
+    VECTOR_SS = 12,
+    VECTOR_GP = 13,
+    VECTOR_PF = 14,
+    VECTOR_AC = 17,
+    VECTOR_MC = 18,
+};
+
+/* MSRs that are switched with the vCPU, as the VMCS does not. */
+enum switched_msr {
+    SWITCHED_STAR,
+    SWITCHED_LSTAR,
+    SWITCHED_CSTAR,
+    SWITCHED_FMASK,
+    SWITCHED_KERNEL_GS_BASE,
+    SWITCHED_TSC_AUX, /* the last: only where there is RDTSCP */
+    SWITCHED_MSR_COUNT,
+};
+
+struct hvm_cpu {
+    struct vmcs vmxon;
+};
+
+struct queued_event {
+    u32 information; /* VM-entry interruption information; 0: none */
+    u32 error_code;
+    u32 instruction_length;
+};
+
+struct hvm_vcpu {
+    struct vmcs vmcs;
+
+    bool prepared; /* the VMCS has its constant part */
+    bool attached;
+    bool launched;        /* since the VMCS was cleared: VMRESUME from now on */
+    bool eoi_bitmap_valid;
+    u16 vpid;             /* 0: none, so that every entry and exit flushes */
+    u64 host_rsp;         /* as in the VMCS */
+    struct cpu *last_cpu; /* NULL: cached translations must be dropped at the next attach */
+
+    /* Copies of control fields, to save VMREADs and needless VMWRITEs. */
+    u32 primary;
+    u32 secondary;
+    u32 tpr_threshold;
+    u64 cr0_mask, cr4_mask;
+    u64 ept_pointer;
+
+    struct queued_event queued;
+
+    /* The guest's while it is not attached. */
+    u64 msrs[SWITCHED_MSR_COUNT];
+    u64 dr[4], dr6, cr2;
+
+    void *apic_access_page; /* owned by the vCPU that mapped it for all of the partition */
+};
+
+static inline bool vmx_has(enum capability_word word, u64 bit)
+{
+    return (vmx_used.words[word] & bit) != 0;
+}
+
+/* entry.asm. Enters the guest with these registers and comes back with those that it had at its
+ * exit; false when the CPU refused with VMfail. host_rsp is the cache of VMCS_HOST_RSP. */
+bool vmx_run(u64 gpr[GPR_COUNT], u64 *host_rsp, bool launched);
+void vmx_exit_point(void);
+
+/* vmx.c */
+void vmx_load_switched(const struct hvm_vcpu *hvm);
+void vmx_save_switched(struct hvm_vcpu *hvm);
+/* The linear translations of this vCPU on this CPU, and all of its partition's memory as well. */
+void vmx_flush_linear(const struct hvm_vcpu *hvm);
+void vmx_flush(struct vcpu *vcpu);
+
+/* msr_bitmap.c: the two bitmaps that all vCPUs share; the first call, on the boot CPU, makes them.
+ * False when memory is short. */
+bool vmx_msr_bitmaps_init(void);
+paddr_t vmx_msr_bitmap(bool x2apic);
+
+/* exit.c: fills `exit` from the VMCS after an exit, or after VMfail on VMLAUNCH or VMRESUME. */
+void vmx_handle_exit(struct vcpu *vcpu, struct exit *exit);
+void vmx_entry_refused(struct vcpu *vcpu, struct exit *exit);
+
+/* state.c */
+void vmx_load_state(struct vcpu *vcpu, const struct vcpu_state *state);
+void vmx_save_state(struct vcpu *vcpu, struct vcpu_state *state);
+u64 vmx_read_register(struct vcpu *vcpu, enum hvm_register which);
+void vmx_write_register(struct vcpu *vcpu, enum hvm_register which, u64 value);
+void vmx_read_segment(struct vcpu *vcpu, enum segment_register which, struct segment *segment);
+bool vmx_in_64bit_code(void);
+bool vmx_skip_instruction(struct vcpu *vcpu, u8 length);
+
+/* cr.c */
+void vmx_init_cr_masks(struct vcpu *vcpu);
+u64 vmx_read_cr0(const struct hvm_vcpu *hvm);
+u64 vmx_read_cr4(const struct hvm_vcpu *hvm);
+/* Without checks, but with the bits that must have a value in VMX operation. */
+void vmx_write_cr0(u64 value);
+void vmx_write_cr4(u64 value);
+/* Computes LMA, and keeps the entry control in agreement with it. After CR0. */
+void vmx_write_efer(u64 value);
+/* Where CR0, CR4 and EFER say PAE paging, fills the PDPTE fields from the guest's memory. False
+ * when one is invalid. */
+bool vmx_load_pdptes(struct vcpu *vcpu, u64 cr0, u64 cr4, u64 efer);
+void vmx_handle_cr_access(struct vcpu *vcpu, struct exit *exit);
+
+/* interrupt.c */
+bool vmx_can_inject(struct vcpu *vcpu, enum event_type type);
+void vmx_inject(struct vcpu *vcpu, const struct event *event);
+void vmx_inject_gp(struct vcpu *vcpu);
+void vmx_request_window(struct vcpu *vcpu, enum event_type type, bool wanted);
+bool vmx_sync_interrupts(struct vcpu *vcpu);
+/* Queues again the event whose delivery the exit interrupted, if it did; or what caused the
+ * exit, an exception. */
+void vmx_requeue_vectoring(struct hvm_vcpu *hvm);
+void vmx_requeue_exception(struct hvm_vcpu *hvm, u32 information);
+void vmx_set_nmi_blocking(bool blocked);
+
+#endif
