@@ -23,29 +23,33 @@
 
 #define MSR_EXIT_WRITE 1
 
-/* The segment that an OUTS names: its last prefix of that kind. */
-static u8 outs_segment(struct vcpu *vcpu)
-{
-    static const struct {
-        u8 prefix, segment;
-    } overrides[] = {
-        {0x26, SEG_ES},
-        {0x2E, SEG_CS},
-        {0x36, SEG_SS},
-        {0x3E, SEG_DS},
-        {0x64, SEG_FS},
-        {0x65, SEG_GS}
-    };
-    u8 bytes[INSN_MAX_LENGTH];
-    size_t count = vcpu_fetch(vcpu, bytes, sizeof(bytes));
-    u8 segment = SEG_DS;
+#define PREFIX_ADDRESS_SIZE 0x67
 
-    count = insn_length(bytes, count, vcpu_insn_mode(vcpu));
-    for (size_t i = 0; i < count; i++)
-        for (size_t o = 0; o < ARRAY_SIZE(overrides); o++)
-            if (bytes[i] == overrides[o].prefix)
-                segment = overrides[o].segment;
-    return segment;
+/* What the CPU does not say of a string instruction is in its prefixes: OUTS's segment, where
+ * there are no decode assists, and the address size, which emulators leave out. */
+static void decode_string(struct vcpu *vcpu, struct exit *exit)
+{
+    static const u8 segments[UINT8_MAX + 1] = {
+        [0x26] = SEG_ES + 1, [0x2E] = SEG_CS + 1, [0x36] = SEG_SS + 1,
+        [0x3E] = SEG_DS + 1, [0x64] = SEG_FS + 1, [0x65] = SEG_GS + 1,
+    };
+    static const u8 sizes[][2] = {
+        [INSN_MODE_16] = {2, 4},
+          [INSN_MODE_32] = {4, 2},
+          [INSN_MODE_64] = {8, 4}
+    };
+    enum insn_mode mode = vcpu_insn_mode(vcpu);
+    u8 bytes[INSN_MAX_LENGTH];
+    size_t count = insn_length(bytes, vcpu_fetch(vcpu, bytes, sizeof(bytes)), mode);
+    bool resized = false;
+
+    exit->port.segment = SEG_DS;
+    for (size_t i = 0; i < count; i++) {
+        if (segments[bytes[i]])
+            exit->port.segment = segments[bytes[i]] - 1;
+        resized |= bytes[i] == PREFIX_ADDRESS_SIZE;
+    }
+    exit->port.address_size = sizes[mode][resized];
 }
 
 static void exit_ioio(struct vcpu *vcpu, struct exit *exit)
@@ -61,13 +65,14 @@ static void exit_ioio(struct vcpu *vcpu, struct exit *exit)
     vcpu->hvm->next_rip = vmcb_exit_info2(vcpu->hvm->vmcb);
     if (!exit->port.string)
         return;
-    exit->port.address_size = IOIO_ADDRESS_SIZE(info);
+    if (svm_cpuid.features & SVM_DECODE_ASSISTS) {
+        exit->port.address_size = IOIO_ADDRESS_SIZE(info);
+        exit->port.segment = IOIO_SEGMENT(info);
+    } else {
+        decode_string(vcpu, exit);
+    }
     if (!exit->port.write)
         exit->port.segment = SEG_ES;
-    else if (svm_cpuid.features & SVM_DECODE_ASSISTS)
-        exit->port.segment = IOIO_SEGMENT(info);
-    else
-        exit->port.segment = outs_segment(vcpu);
 }
 
 static void exit_msr(struct vcpu *vcpu, struct exit *exit)

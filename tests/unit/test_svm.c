@@ -427,6 +427,10 @@ static void ports_are_described(void **state)
     assert_int_equal(exit.port.segment, SEG_CS);
     svm_cpuid.features = SVM_DECODE_ASSISTS;
     assert_int_equal(run(rep_outsw).port.segment, SEG_FS);
+    svm_cpuid.features = 0;
+    CODE(INSN_MODE_64, "\x67\xF3\x6E");
+    assert_int_equal(run(rep_outsw).port.address_size, 4);
+    assert_int_equal(run(rep_outsw).port.segment, SEG_DS);
 }
 
 static void cpuid_exit(struct vmcb *v, u64 gpr[GPR_COUNT])
