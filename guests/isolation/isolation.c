@@ -229,7 +229,8 @@ static u64 larger(u64 a, u64 b)
     return a > b ? a : b;
 }
 
-/* One word of every page behind the image and what the loader put there. */
+/* One word of every page behind the image and what the loader put there: must be zero, and is
+ * left with something for a next owner to find. */
 static void check_memory(const struct multiboot_info *info)
 {
     u64 start = larger((u64)guest_end, (u64)info + sizeof(*info));
@@ -239,12 +240,13 @@ static void check_memory(const struct multiboot_info *info)
     start = larger(start, (u64)info->cmdline + 4096);
     start = larger(start, (u64)info->mmap_addr + info->mmap_length);
     for (u64 page = (start + 4095) & ~4095ULL; page + 4096 <= end; page += 4096, pages++) {
-        u64 word = page + (scramble(page) & 0xFF8);
-        if (*(volatile u64 *)word) {
-            guest_print("isolation: memory at %x\n", word);
-            fail("it", *(volatile u64 *)word, 0);
+        volatile u64 *word = (volatile u64 *)(page + (scramble(page) & 0xFF8));
+        if (*word) {
+            guest_print("isolation: memory at %x\n", (u64)word);
+            fail("it", *word, 0);
             return;
         }
+        *word = page;
     }
     guest_print("isolation: %u pages were zero\n", pages);
 }

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# SPDX-FileCopyrightText: The Bulkhead authors
+"""What is wrong in a configuration or an image keeps that partition out, by name, and no other."""
+from harness import GUESTS, UP, system_test
+
+ERRORS = """[good]
+kernel = hello.elf
+memory = 8M
+
+[unknown-key]
+kernel = hello.elf
+colour = blue
+
+[bad-value]
+kernel = hello.elf
+memory = 12Q
+
+[no-kernel]
+memory = 8M
+
+[good]
+kernel = hello.elf
+
+[absent-image]
+kernel = nowhere.elf
+
+[also-good]
+kernel = hello.elf  # a comment
+memory = 8M
+"""
+
+
+@system_test(ERRORS, memory=256)
+def errors_in_the_configuration(machine):
+    log = machine.boot()
+    for line, word in (7, "colour"), (11, "12Q"), (13, "kernel"), (16, "good"), (20, "nowhere.elf"):
+        found = [text for text in log.splitlines()
+                 if f"tenants.conf:{line}:" in text and word in text]
+        assert found, f"nothing about line {line}, {word}: {log}"
+    for name in "good", "also-good":
+        machine.wait_for_state(name, *UP)
+        machine.wait_in_log(name, "heartbeat 1")
+    others = set(machine.partitions()) - {"good", "also-good"}
+    assert others <= {"absent-image"}, others
+    machine.power_off()
+
+
+def truncated(name, size):
+    with open(f"{GUESTS}/{name}", "rb") as file:
+        return file.read(size)
+
+
+IMAGES = """
+[cut-linux]
+kernel = cut.bzimage
+memory = 64M
+
+[cut-elf]
+kernel = cut.elf
+memory = 8M
+
+[text]
+kernel = note.txt
+memory = 8M
+
+[small]
+kernel = vmlinuz
+initrd = linux.cpio.gz
+memory = 16M
+
+[huge]
+kernel = hello.elf
+memory = 64G
+
+[good]
+kernel = hello.elf
+memory = 8M
+"""
+
+
+def register():
+    files = {"cut.bzimage": truncated("vmlinuz", 1 << 20), "cut.elf": truncated("hello.elf", 5000),
+             "note.txt": b"not a kernel\n"}
+
+    @system_test(IMAGES, files=files, memory=256)
+    def images_that_do_not_fit(machine):
+        machine.boot()
+        machine.wait_in_log("good", "heartbeat 1")
+        partitions = machine.partitions()
+        for name in "cut-linux", "cut-elf", "text", "small", "huge":
+            assert partitions[name]["state"] == "stopped", partitions[name]
+            assert partitions[name]["message"], f"no word about {name}"
+        for name, image in ("cut-linux", "cut.bzimage"), ("cut-elf", "cut.elf"), \
+                           ("text", "note.txt"), ("small", "vmlinuz"):
+            message = machine.info(name)["message"]
+            assert image in message or name == "small", f"{name}: {message}"
+        assert partitions["good"]["state"] in UP
+        machine.power_off()
+
+
+register()
