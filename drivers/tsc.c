@@ -50,6 +50,7 @@ enum cpuid_leaf {
 #define RUNS_PER_SECOND 1000 /* a run takes this part of a second */
 #define ALIVE_READS     10000
 #define RUN_READS       1000000
+#define TOLERANCE       16 /* a claim may be off by 1/16 of it */
 
 struct clock {
     u32 (*read)(const struct clock *clock);
@@ -194,18 +195,38 @@ static u64 from_pit(const struct acpi_info *acpi, const char **source)
     return measure(&clock);
 }
 
-u64 host_tsc_hz(const struct acpi_info *acpi, const char **source)
+static u64 from_clocks(const struct acpi_info *acpi, const char **source)
 {
-    static u64 (*const measured[])(const struct acpi_info *, const char **) = {
+    static u64 (*const clocks[])(const struct acpi_info *, const char **) = {
         from_pm_timer,
         from_hpet,
         from_pit,
     };
-    u64 hz = from_cpuid(source);
+    u64 hz = 0;
 
-    if (hz == 0)
-        hz = from_hypervisor(source);
-    for (u32 i = 0; hz == 0 && i < ARRAY_SIZE(measured); i++)
-        hz = measured[i](acpi, source);
+    for (u32 i = 0; hz == 0 && i < ARRAY_SIZE(clocks); i++)
+        hz = clocks[i](acpi, source);
     return hz;
+}
+
+static bool agree(u64 claimed, u64 measured)
+{
+    u64 difference = claimed > measured ? claimed - measured : measured - claimed;
+
+    return difference <= claimed / TOLERANCE;
+}
+
+/* Emulators pass on the CPUID of a CPU that is much faster than they are. */
+u64 host_tsc_hz(const struct acpi_info *acpi, const char **source)
+{
+    const char *clock;
+    u64 measured = from_clocks(acpi, &clock);
+    u64 claimed = from_cpuid(source);
+
+    if (claimed == 0)
+        claimed = from_hypervisor(source);
+    if (claimed != 0 && (measured == 0 || agree(claimed, measured)))
+        return claimed;
+    *source = clock;
+    return measured;
 }

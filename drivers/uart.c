@@ -48,8 +48,10 @@ enum uart_bits {
 #define UART_PORTS      8
 #define BAUD_ERROR      32 /* a rate may be off by 1/32: 8N1 stands about 1/25 */
 
-/* A port takes about a microsecond to read on a real machine. */
+/* A port takes about a microsecond to read on a real machine; a full FIFO takes 17 ms at 9600
+ * baud, and more at less. */
 #define STALL_READS 200000
+#define STALL_BAUD  9600
 
 static const struct {
     u16 port;
@@ -185,7 +187,10 @@ bool host_uart_init(struct host_uart *uart, u16 port, u32 baud)
     set_rate(port, baud);
     outb(port + UART_FCR, FCR_ENABLE | FCR_CLEAR_RECEIVER | FCR_CLEAR_TRANSMITTER | FCR_TRIGGER_8);
     outb(port + UART_MCR, MCR_DTR | MCR_RTS | MCR_OUT2);
-    *uart = (struct host_uart){.port = port, .irq = irq_of(port), .fifo_depth = 1};
+    *uart = (struct host_uart){.port = port,
+                               .irq = irq_of(port),
+                               .fifo_depth = 1,
+                               .patience = STALL_READS * (1 + STALL_BAUD / baud)};
     if ((inb(port + UART_IIR) & IIR_FIFOS_ENABLED) == IIR_FIFOS_ENABLED)
         uart->fifo_depth = UART_FIFO_DEPTH;
     return true;
@@ -215,7 +220,7 @@ void host_uart_write(struct host_uart *uart, const void *bytes, size_t size)
         next += sent;
         size -= sent;
         reads = sent > 0 ? 0 : reads + 1;
-        if (uart->stalled || reads == STALL_READS) {
+        if (uart->stalled || reads == uart->patience) {
             uart->stalled = true;
             return;
         }

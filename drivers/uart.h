@@ -15,6 +15,7 @@ struct host_uart {
     u16 port;
     u8 irq;        /* ISA IRQ of COM1-COM4, HOST_UART_NO_IRQ for other ports */
     u8 fifo_depth; /* 16, or 1 where the FIFO does not work */
+    u32 patience;  /* reads of the line status without progress until it counts as stalled */
     bool stalled;  /* it stopped sending: host_uart_write no longer waits for it */
 };
 
@@ -27,8 +28,8 @@ bool console_parse(const char *value, u16 *port, u32 *baud);
 bool host_uart_init(struct host_uart *uart, u16 port, u32 baud);
 
 /* Sends all bytes, waiting for room; for panics and early boot. When the UART makes no progress
- * for about a fifth of a second the rest is dropped, and later calls don't wait until it sends
- * again. */
+ * for about a fifth of a second (longer below 9600 baud) the rest is dropped, and later calls don't
+ * wait until it sends again. */
 void host_uart_write(struct host_uart *uart, const void *bytes, size_t size);
 
 /* Hands over as many bytes as fit now and returns how many, at most the FIFO's depth. */
