@@ -487,7 +487,7 @@ static enum line_event control_byte(struct line_editor *editor, u8 byte)
     case '\n':
         return enter(editor);
     case CONTROL('C'):
-        put_text(editor, "^C\r\n");
+        put_text(editor, "\r\n");
         return LINE_INTERRUPTED;
     case CONTROL('['):
         editor->escape = ESCAPE_ESC;
