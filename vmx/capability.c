@@ -112,9 +112,9 @@ static const struct {
     u64 bit;
     const char *sentence;
 } refusals[] = {
-    {WORD_PRIMARY, PRIMARY_SECONDARY_CONTROLS,
+    {WORD_PRIMARY,   PRIMARY_SECONDARY_CONTROLS,
      "this CPU's VT-x has no secondary processor-based controls, on which EPT and unrestricted "
-     "guest depend: a newer CPU is needed"},
+     "guest depend: a newer CPU is needed"                                     },
     {WORD_SECONDARY, SECONDARY_EPT,
      "this CPU's VT-x has no EPT (extended page tables): a newer CPU is needed"},
     {WORD_SECONDARY, SECONDARY_UNRESTRICTED_GUEST,
@@ -133,10 +133,10 @@ static const struct {
     enum capability_word word;
     u32 msr, true_msr;
 } control_msrs[] = {
-    {WORD_PIN, MSR_VMX_PINBASED_CTLS, MSR_VMX_TRUE_PINBASED_CTLS},
+    {WORD_PIN,     MSR_VMX_PINBASED_CTLS,  MSR_VMX_TRUE_PINBASED_CTLS },
     {WORD_PRIMARY, MSR_VMX_PROCBASED_CTLS, MSR_VMX_TRUE_PROCBASED_CTLS},
-    {WORD_EXIT, MSR_VMX_EXIT_CTLS, MSR_VMX_TRUE_EXIT_CTLS},
-    {WORD_ENTRY, MSR_VMX_ENTRY_CTLS, MSR_VMX_TRUE_ENTRY_CTLS},
+    {WORD_EXIT,    MSR_VMX_EXIT_CTLS,      MSR_VMX_TRUE_EXIT_CTLS     },
+    {WORD_ENTRY,   MSR_VMX_ENTRY_CTLS,     MSR_VMX_TRUE_ENTRY_CTLS    },
 };
 
 struct vmx_used vmx_used;

@@ -22,9 +22,9 @@ enum capability_word {
 
 /* What this hypervisor uses, on all CPUs alike. Written by vmx_probe only. */
 struct vmx_used {
-    u64 words[WORD_COUNT]; /* initial values of the control fields; features used */
-    u32 revision;          /* of a VMCS */
-    u32 timer_shift;       /* the preemption timer counts TSC ticks divided by 2^this */
+    u64 words[WORD_COUNT];    /* initial values of the control fields; features used */
+    u32 revision;             /* of a VMCS */
+    u32 timer_shift;          /* the preemption timer counts TSC ticks divided by 2^this */
     u64 cr0_fixed, cr4_fixed; /* bits that must be 1 while the CPU is in VMX operation */
 };
 

@@ -13,17 +13,17 @@
 #define CR0_GUEST_OWNED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM | CR0_PG)
 #define CR0_DEFINED     (CR0_GUEST_OWNED | CR0_ET | CR0_NE | CR0_NW | CR0_CD)
 /* Without MCE a machine check in guest mode would shut the CPU down. */
-#define CR4_HOST_OWNED  (CR4_VMXE | CR4_MCE | CR4_SMXE)
+#define CR4_HOST_OWNED (CR4_VMXE | CR4_MCE | CR4_SMXE)
 /* A change of these loads PDPTEs (SDM volume 3, "PDPTE Registers"). */
-#define CR4_PAGING      (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP)
+#define CR4_PAGING (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP)
 
-#define ACCESS_RIGHTS_L        BIT(13)
-#define CPUID_ADDRESS_SIZES    0x80000008U
-#define PDPTE_PRESENT          BIT(0)
-#define PDPTE_RESERVED_LOW     0x1E6ULL
-#define PAE_CR3_MASK           0xFFFFFFE0ULL
-#define CR3_PCID_MASK          0xFFFULL
-#define CR8_RESERVED           (~0xFULL)
+#define ACCESS_RIGHTS_L     BIT(13)
+#define CPUID_ADDRESS_SIZES 0x80000008U
+#define PDPTE_PRESENT       BIT(0)
+#define PDPTE_RESERVED_LOW  0x1E6ULL
+#define PAE_CR3_MASK        0xFFFFFFE0ULL
+#define CR3_PCID_MASK       0xFFFULL
+#define CR8_RESERVED        (~0xFULL)
 
 void vmx_init_cr_masks(struct vcpu *vcpu)
 {
@@ -105,8 +105,8 @@ bool vmx_in_64bit_code(void)
 static bool paging_change_legal(u64 cr0, u64 cr4, u64 efer)
 {
     if (cr0 & CR0_PG)
-        return !(efer & EFER_LME) || ((cr4 & CR4_PAE) &&
-                                      !(vmread(VMCS_GUEST_CS_ACCESS_RIGHTS) & ACCESS_RIGHTS_L));
+        return !(efer & EFER_LME) ||
+               ((cr4 & CR4_PAE) && !(vmread(VMCS_GUEST_CS_ACCESS_RIGHTS) & ACCESS_RIGHTS_L));
     return !(cr4 & CR4_PCIDE) && !vmx_in_64bit_code();
 }
 

@@ -58,28 +58,28 @@ static const struct {
     const char *name;
     enum vmcs_field field;
 } shown_fields[] = {
-    {"pin-based controls", VMCS_PIN_BASED_CONTROLS},
-    {"primary controls", VMCS_PRIMARY_CONTROLS},
-    {"secondary controls", VMCS_SECONDARY_CONTROLS},
-    {"exit controls", VMCS_EXIT_CONTROLS},
-    {"entry controls", VMCS_ENTRY_CONTROLS},
+    {"pin-based controls",             VMCS_PIN_BASED_CONTROLS            },
+    {"primary controls",               VMCS_PRIMARY_CONTROLS              },
+    {"secondary controls",             VMCS_SECONDARY_CONTROLS            },
+    {"exit controls",                  VMCS_EXIT_CONTROLS                 },
+    {"entry controls",                 VMCS_ENTRY_CONTROLS                },
     {"entry interruption information", VMCS_ENTRY_INTERRUPTION_INFORMATION},
-    {"EPT pointer", VMCS_EPT_POINTER},
-    {"CR0", VMCS_GUEST_CR0},
-    {"CR3", VMCS_GUEST_CR3},
-    {"CR4", VMCS_GUEST_CR4},
-    {"EFER", VMCS_GUEST_IA32_EFER},
-    {"RIP", VMCS_GUEST_RIP},
-    {"RFLAGS", VMCS_GUEST_RFLAGS},
-    {"DR7", VMCS_GUEST_DR7},
-    {"DEBUGCTL", VMCS_GUEST_IA32_DEBUGCTL},
-    {"PAT", VMCS_GUEST_IA32_PAT},
-    {"interruptibility", VMCS_GUEST_INTERRUPTIBILITY_STATE},
-    {"pending debug exceptions", VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS},
-    {"host CR0", VMCS_HOST_CR0},
-    {"host CR3", VMCS_HOST_CR3},
-    {"host CR4", VMCS_HOST_CR4},
-    {"host EFER", VMCS_HOST_IA32_EFER},
+    {"EPT pointer",                    VMCS_EPT_POINTER                   },
+    {"CR0",                            VMCS_GUEST_CR0                     },
+    {"CR3",                            VMCS_GUEST_CR3                     },
+    {"CR4",                            VMCS_GUEST_CR4                     },
+    {"EFER",                           VMCS_GUEST_IA32_EFER               },
+    {"RIP",                            VMCS_GUEST_RIP                     },
+    {"RFLAGS",                         VMCS_GUEST_RFLAGS                  },
+    {"DR7",                            VMCS_GUEST_DR7                     },
+    {"DEBUGCTL",                       VMCS_GUEST_IA32_DEBUGCTL           },
+    {"PAT",                            VMCS_GUEST_IA32_PAT                },
+    {"interruptibility",               VMCS_GUEST_INTERRUPTIBILITY_STATE  },
+    {"pending debug exceptions",       VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS},
+    {"host CR0",                       VMCS_HOST_CR0                      },
+    {"host CR3",                       VMCS_HOST_CR3                      },
+    {"host CR4",                       VMCS_HOST_CR4                      },
+    {"host EFER",                      VMCS_HOST_IA32_EFER                },
 };
 
 static const char *const segment_names[SEG_COUNT] = {
@@ -128,8 +128,7 @@ static void entry_failed(struct vcpu *vcpu, struct exit *exit)
     log_error("%s: vCPU %u: VM entry failed: reason %u, %s (qualification %llX)",
               vcpu->vm->config.name, vcpu->index, reason,
               reason == REASON_INVALID_GUEST_STATE
-                  ? name_of(guest_state_errors, ARRAY_SIZE(guest_state_errors),
-                            exit->qualification)
+                  ? name_of(guest_state_errors, ARRAY_SIZE(guest_state_errors), exit->qualification)
                   : "not the guest's state",
               (unsigned long long)exit->qualification);
     log_fields(vcpu);
@@ -147,7 +146,6 @@ static void take_host_nmi(void)
  * Where a shadow ends with a single step due, VM entry wants the step to be pending. */
 static void prepare_debug_exception(void)
 {
-    const u32 shadow = BLOCKED_BY_STI | BLOCKED_BY_MOV_SS;
     u64 causes = vmread(VMCS_EXIT_QUALIFICATION) & DEBUG_QUALIFICATION_MASK;
     u64 dr6;
 
@@ -155,8 +153,7 @@ static void prepare_debug_exception(void)
     dr6 = (dr6 & ~DR6_BREAKPOINTS) | causes;
     __asm__ volatile("movq %0, %%dr6" ::"r"(dr6));
     vmwrite(VMCS_GUEST_DR7, vmread(VMCS_GUEST_DR7) & ~DR7_GD);
-    if ((vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF) &&
-        (vmread(VMCS_GUEST_INTERRUPTIBILITY_STATE) & shadow))
+    if (vmx_single_stepping() && (vmread(VMCS_GUEST_INTERRUPTIBILITY_STATE) & BLOCKED_BY_SHADOW))
         vmwrite(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, DR6_BS);
 }
 
@@ -205,8 +202,8 @@ static void handle_io(struct vcpu *vcpu, struct exit *exit)
     if (!exit->port.string)
         return;
     information = (u32)vmread(VMCS_EXIT_INSTRUCTION_INFORMATION);
-    exit->port.address_size = (u8)(2 << (information >> IO_ADDRESS_SIZE_SHIFT &
-                                         IO_ADDRESS_SIZE_MASK));
+    exit->port.address_size =
+        (u8)(2 << (information >> IO_ADDRESS_SIZE_SHIFT & IO_ADDRESS_SIZE_MASK));
     exit->port.segment = (u8)(information >> IO_SEGMENT_SHIFT & IO_SEGMENT_MASK);
 }
 
@@ -265,7 +262,10 @@ static void handle_ept_misconfiguration(struct vcpu *vcpu, struct exit *exit)
               vcpu->index, (unsigned long long)exit->qualification);
 }
 
-#define KNOWN(its_kind, ...) {.known = true, .kind = its_kind, __VA_ARGS__}
+#define KNOWN(its_kind, ...)                                                                       \
+    {                                                                                              \
+        .known = true, .kind = its_kind, __VA_ARGS__                                               \
+    }
 
 /* clang-format off */
 static const struct exit_row exit_rows[] = {

@@ -11,8 +11,8 @@
 /* What must not be pending for an event of a type to be taken. Whether STI's shadow blocks NMIs
  * depends on the CPU (SDM volume 3, "Interruptibility State"), so it does. */
 static const u32 blocking[] = {
-    [EVENT_INTERRUPT] = BLOCKED_BY_STI | BLOCKED_BY_MOV_SS,
-    [EVENT_NMI] = BLOCKED_BY_STI | BLOCKED_BY_MOV_SS | BLOCKED_BY_NMI,
+    [EVENT_INTERRUPT] = BLOCKED_BY_SHADOW,
+    [EVENT_NMI] = BLOCKED_BY_SHADOW | BLOCKED_BY_NMI,
     [EVENT_EXCEPTION] = 0,
 };
 

@@ -17,22 +17,22 @@ static const struct {
     u8 access;
     u32 needs; /* secondary control */
 } passed[] = {
-    /* Guest-state fields of the VMCS hold these. */
-    {MSR_SYSENTER_CS, READ | WRITE, 0},
-    {MSR_SYSENTER_ESP, READ | WRITE, 0},
-    {MSR_SYSENTER_EIP, READ | WRITE, 0},
-    {MSR_PAT, READ | WRITE, 0},
-    {MSR_FS_BASE, READ | WRITE, 0},
-    {MSR_GS_BASE, READ | WRITE, 0},
-    /* Switched with the vCPU, and of no meaning for the host. */
-    {MSR_STAR, READ | WRITE, 0},
-    {MSR_LSTAR, READ | WRITE, 0},
-    {MSR_CSTAR, READ | WRITE, 0},
-    {MSR_FMASK, READ | WRITE, 0},
-    {MSR_KERNEL_GS_BASE, READ | WRITE, 0},
-    {MSR_TSC_AUX, READ | WRITE, SECONDARY_RDTSCP},
-    /* Hardware adds the TSC offset. */
-    {MSR_TSC, READ, 0},
+  /* Guest-state fields of the VMCS hold these. */
+    {MSR_SYSENTER_CS,    READ | WRITE, 0               },
+    {MSR_SYSENTER_ESP,   READ | WRITE, 0               },
+    {MSR_SYSENTER_EIP,   READ | WRITE, 0               },
+    {MSR_PAT,            READ | WRITE, 0               },
+    {MSR_FS_BASE,        READ | WRITE, 0               },
+    {MSR_GS_BASE,        READ | WRITE, 0               },
+ /* Switched with the vCPU, and of no meaning for the host. */
+    {MSR_STAR,           READ | WRITE, 0               },
+    {MSR_LSTAR,          READ | WRITE, 0               },
+    {MSR_CSTAR,          READ | WRITE, 0               },
+    {MSR_FMASK,          READ | WRITE, 0               },
+    {MSR_KERNEL_GS_BASE, READ | WRITE, 0               },
+    {MSR_TSC_AUX,        READ | WRITE, SECONDARY_RDTSCP},
+ /* Hardware adds the TSC offset. */
+    {MSR_TSC,            READ,         0               },
 };
 
 /* x2APIC registers that hardware serves as the virtual LAPIC would, in x2APIC mode. Reads of the
@@ -43,12 +43,12 @@ static const struct {
     u8 access;
     u32 needs;
 } passed_x2apic[] = {
-    {LAPIC_TPR, 1, READ | WRITE, SECONDARY_VIRTUALIZE_X2APIC_MODE},
-    {LAPIC_ISR, 8, READ, SECONDARY_APIC_REGISTER_VIRTUALIZATION},
-    {LAPIC_TMR, 8, READ, SECONDARY_APIC_REGISTER_VIRTUALIZATION},
-    {LAPIC_IRR, 8, READ, SECONDARY_APIC_REGISTER_VIRTUALIZATION},
-    {LAPIC_EOI, 1, WRITE, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY},
-    {LAPIC_SELF_IPI, 1, WRITE, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY},
+    {LAPIC_TPR,      1, READ | WRITE, SECONDARY_VIRTUALIZE_X2APIC_MODE      },
+    {LAPIC_ISR,      8, READ,         SECONDARY_APIC_REGISTER_VIRTUALIZATION},
+    {LAPIC_TMR,      8, READ,         SECONDARY_APIC_REGISTER_VIRTUALIZATION},
+    {LAPIC_IRR,      8, READ,         SECONDARY_APIC_REGISTER_VIRTUALIZATION},
+    {LAPIC_EOI,      1, WRITE,        SECONDARY_VIRTUAL_INTERRUPT_DELIVERY  },
+    {LAPIC_SELF_IPI, 1, WRITE,        SECONDARY_VIRTUAL_INTERRUPT_DELIVERY  },
 };
 
 /* By whether the hardware serves x2APIC registers. Written once, by the boot CPU. */

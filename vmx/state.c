@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 
+#include "drivers/cpu.h"
 #include "lib/string.h"
 #include "vmx/vmx.h"
 
@@ -8,11 +9,11 @@
 
 /* Access rights have bits 11:8 of the neutral attributes, and the one for "unusable" behind them,
  * four places higher (SDM volume 3, "Format of Access Rights"). */
-#define ATTRIBUTES_LOW         0xFF
-#define ATTRIBUTES_HIGH        0x1F00
-#define ATTRIBUTES_HIGH_SHIFT  4
+#define ATTRIBUTES_LOW        0xFF
+#define ATTRIBUTES_HIGH       0x1F00
+#define ATTRIBUTES_HIGH_SHIFT 4
 
-#define SEGMENT_FIELD(first, which) ((enum vmcs_field)((first) + (which) * VMCS_SEGMENT_STRIDE))
+#define SEGMENT_FIELD(first, which) ((enum vmcs_field)((first) + (which)*VMCS_SEGMENT_STRIDE))
 
 /* Registers that are fields without further ado. */
 static const enum vmcs_field register_fields[HVM_REGISTER_COUNT] = {
@@ -34,6 +35,8 @@ u64 vmx_read_register(struct vcpu *vcpu, enum hvm_register which)
 {
     if (which == HVM_CR0)
         return vmx_read_cr0(vcpu->hvm);
+    if (which == HVM_CR2)
+        return read_cr2();
     if (which == HVM_CR4)
         return vmx_read_cr4(vcpu->hvm);
     return vmread(register_fields[which]);
@@ -43,6 +46,8 @@ void vmx_write_register(struct vcpu *vcpu, enum hvm_register which, u64 value)
 {
     if (which == HVM_CR0)
         vmx_write_cr0(value);
+    else if (which == HVM_CR2)
+        write_cr2(value);
     else if (which == HVM_CR4)
         vmx_write_cr4(value);
     else if (which == HVM_EFER)
@@ -58,8 +63,8 @@ void vmx_read_segment(struct vcpu *vcpu, enum segment_register which, struct seg
     segment->base = vmread(SEGMENT_FIELD(VMCS_GUEST_ES_BASE, which));
     segment->limit = (u32)vmread(SEGMENT_FIELD(VMCS_GUEST_ES_LIMIT, which));
     segment->selector = (u16)vmread(SEGMENT_FIELD(VMCS_GUEST_ES_SELECTOR, which));
-    segment->attributes = (u16)((rights & ATTRIBUTES_LOW) |
-                                (rights >> ATTRIBUTES_HIGH_SHIFT & ATTRIBUTES_HIGH));
+    segment->attributes =
+        (u16)((rights & ATTRIBUTES_LOW) | (rights >> ATTRIBUTES_HIGH_SHIFT & ATTRIBUTES_HIGH));
 }
 
 static void write_segment(enum segment_register which, const struct segment *segment)
@@ -75,29 +80,28 @@ static void write_segment(enum segment_register which, const struct segment *seg
 
 static void load_fields(const struct vcpu_state *state)
 {
-    const u32 shadow = BLOCKED_BY_STI | BLOCKED_BY_MOV_SS;
     bool stepping = (state->rflags & RFLAGS_TF) && !(state->debugctl & DEBUGCTL_BTF);
     const struct vmcs_value fields[] = {
-        {VMCS_GUEST_RIP, state->rip},
-        {VMCS_GUEST_RSP, state->gpr[GPR_RSP]},
-        {VMCS_GUEST_RFLAGS, state->rflags | RFLAGS_RESERVED_1},
-        {VMCS_GUEST_CR3, state->cr3},
-        {VMCS_GUEST_DR7, state->dr7},
-        {VMCS_GUEST_GDTR_BASE, state->gdtr.base},
-        {VMCS_GUEST_GDTR_LIMIT, state->gdtr.limit},
-        {VMCS_GUEST_IDTR_BASE, state->idtr.base},
-        {VMCS_GUEST_IDTR_LIMIT, state->idtr.limit},
-        {VMCS_GUEST_IA32_SYSENTER_CS, state->sysenter_cs},
-        {VMCS_GUEST_IA32_SYSENTER_ESP, state->sysenter_esp},
-        {VMCS_GUEST_IA32_SYSENTER_EIP, state->sysenter_eip},
-        {VMCS_GUEST_IA32_PAT, state->pat},
-        {VMCS_GUEST_IA32_DEBUGCTL, state->debugctl},
-        {VMCS_GUEST_INTERRUPTIBILITY_STATE, state->interruptibility},
-        {VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE},
-        /* VM entry wants a single step to be pending in an STI or MOV SS shadow. */
+        {VMCS_GUEST_RIP,                      state->rip                       },
+        {VMCS_GUEST_RSP,                      state->gpr[GPR_RSP]              },
+        {VMCS_GUEST_RFLAGS,                   state->rflags | RFLAGS_RESERVED_1},
+        {VMCS_GUEST_CR3,                      state->cr3                       },
+        {VMCS_GUEST_DR7,                      state->dr7                       },
+        {VMCS_GUEST_GDTR_BASE,                state->gdtr.base                 },
+        {VMCS_GUEST_GDTR_LIMIT,               state->gdtr.limit                },
+        {VMCS_GUEST_IDTR_BASE,                state->idtr.base                 },
+        {VMCS_GUEST_IDTR_LIMIT,               state->idtr.limit                },
+        {VMCS_GUEST_IA32_SYSENTER_CS,         state->sysenter_cs               },
+        {VMCS_GUEST_IA32_SYSENTER_ESP,        state->sysenter_esp              },
+        {VMCS_GUEST_IA32_SYSENTER_EIP,        state->sysenter_eip              },
+        {VMCS_GUEST_IA32_PAT,                 state->pat                       },
+        {VMCS_GUEST_IA32_DEBUGCTL,            state->debugctl                  },
+        {VMCS_GUEST_INTERRUPTIBILITY_STATE,   state->interruptibility          },
+        {VMCS_GUEST_ACTIVITY_STATE,           ACTIVITY_ACTIVE                  },
+ /* VM entry wants a single step to be pending in an STI or MOV SS shadow. */
         {VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS,
-         stepping && (state->interruptibility & shadow) ? DR6_BS : 0},
-        {VMCS_ENTRY_INTERRUPTION_INFORMATION, 0},
+         stepping && (state->interruptibility & BLOCKED_BY_SHADOW) ? DR6_BS : 0},
+        {VMCS_ENTRY_INTERRUPTION_INFORMATION, 0                                },
     };
 
     vmwrite_table(fields, ARRAY_SIZE(fields));
@@ -190,16 +194,20 @@ void vmx_save_state(struct vcpu *vcpu, struct vcpu_state *state)
     state->activity = vcpu->activity;
 }
 
+bool vmx_single_stepping(void)
+{
+    return (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF) &&
+           !(vmread(VMCS_GUEST_IA32_DEBUGCTL) & DEBUGCTL_BTF);
+}
+
 /* The end of an instruction: its shadow goes, and a single step of it is due. */
 static void end_instruction(void)
 {
     u64 state = vmread(VMCS_GUEST_INTERRUPTIBILITY_STATE);
 
-    if (state & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS))
-        vmwrite(VMCS_GUEST_INTERRUPTIBILITY_STATE,
-                state & ~(u64)(BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
-    if ((vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF) &&
-        !(vmread(VMCS_GUEST_IA32_DEBUGCTL) & DEBUGCTL_BTF))
+    if (state & BLOCKED_BY_SHADOW)
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY_STATE, state & ~(u64)BLOCKED_BY_SHADOW);
+    if (vmx_single_stepping())
         vmwrite(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS,
                 vmread(VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS) | DR6_BS);
 }

@@ -407,7 +407,7 @@ _Static_assert(sizeof(struct vmcs) == PAGE_SIZE, "VMXON and VMCS regions take a 
 #define MSR_BITMAP_HIGH_BASE 0xC0000000U
 
 struct msr_bitmap {
-    u8 read_low[1024]; /* MSRs 0 to 1FFFh */
+    u8 read_low[1024];  /* MSRs 0 to 1FFFh */
     u8 read_high[1024]; /* MSRs C0000000h to C0001FFFh */
     u8 write_low[1024];
     u8 write_high[1024];

@@ -268,22 +268,22 @@ static void choose_controls(struct vcpu *vcpu, struct hvm_vcpu *hvm)
 static void write_controls(const struct hvm_vcpu *hvm)
 {
     const struct vmcs_value controls[] = {
-        {VMCS_PIN_BASED_CONTROLS, vmx_used.words[WORD_PIN]},
-        {VMCS_PRIMARY_CONTROLS, hvm->primary},
-        {VMCS_SECONDARY_CONTROLS, hvm->secondary},
-        {VMCS_EXIT_CONTROLS, vmx_used.words[WORD_EXIT]},
-        {VMCS_ENTRY_CONTROLS, vmx_used.words[WORD_ENTRY]},
-        {VMCS_EXCEPTION_BITMAP, INTERCEPTED_EXCEPTIONS},
-        {VMCS_PAGE_FAULT_ERROR_CODE_MASK, 0},
-        {VMCS_PAGE_FAULT_ERROR_CODE_MATCH, 0},
-        {VMCS_CR3_TARGET_COUNT, 0},
-        {VMCS_EXIT_MSR_STORE_COUNT, 0},
-        {VMCS_EXIT_MSR_LOAD_COUNT, 0},
-        {VMCS_ENTRY_MSR_LOAD_COUNT, 0},
-        {VMCS_ENTRY_INTERRUPTION_INFORMATION, 0},
-        {VMCS_MSR_BITMAP_ADDRESS, vmx_msr_bitmap(false)},
-        {VMCS_EPT_POINTER, hvm->ept_pointer},
-        {VMCS_LINK_POINTER, UINT64_MAX},
+        {VMCS_PIN_BASED_CONTROLS,             vmx_used.words[WORD_PIN]  },
+        {VMCS_PRIMARY_CONTROLS,               hvm->primary              },
+        {VMCS_SECONDARY_CONTROLS,             hvm->secondary            },
+        {VMCS_EXIT_CONTROLS,                  vmx_used.words[WORD_EXIT] },
+        {VMCS_ENTRY_CONTROLS,                 vmx_used.words[WORD_ENTRY]},
+        {VMCS_EXCEPTION_BITMAP,               INTERCEPTED_EXCEPTIONS    },
+        {VMCS_PAGE_FAULT_ERROR_CODE_MASK,     0                         },
+        {VMCS_PAGE_FAULT_ERROR_CODE_MATCH,    0                         },
+        {VMCS_CR3_TARGET_COUNT,               0                         },
+        {VMCS_EXIT_MSR_STORE_COUNT,           0                         },
+        {VMCS_EXIT_MSR_LOAD_COUNT,            0                         },
+        {VMCS_ENTRY_MSR_LOAD_COUNT,           0                         },
+        {VMCS_ENTRY_INTERRUPTION_INFORMATION, 0                         },
+        {VMCS_MSR_BITMAP_ADDRESS,             vmx_msr_bitmap(false)     },
+        {VMCS_EPT_POINTER,                    hvm->ept_pointer          },
+        {VMCS_LINK_POINTER,                   UINT64_MAX                },
     };
 
     vmwrite_table(controls, ARRAY_SIZE(controls));
@@ -298,16 +298,16 @@ static void write_optional(const struct vcpu *vcpu, const struct hvm_vcpu *hvm)
         u32 control;
         struct vmcs_value value;
     } optional[] = {
-        {WORD_PRIMARY, PRIMARY_TPR_SHADOW, {VMCS_VIRTUAL_APIC_ADDRESS, pool_physical(vcpu->lapic)}},
-        {WORD_PRIMARY, PRIMARY_TPR_SHADOW, {VMCS_TPR_THRESHOLD, 0}},
-        {WORD_SECONDARY, SECONDARY_VPID, {VMCS_VIRTUAL_PROCESSOR_ID, hvm->vpid}},
-        {WORD_SECONDARY, SECONDARY_VIRTUALIZE_APIC_ACCESSES,
-         {VMCS_APIC_ACCESS_ADDRESS, apic_access}},
-        {WORD_SECONDARY, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY, {VMCS_GUEST_INTERRUPT_STATUS, 0}},
-        {WORD_SECONDARY, SECONDARY_PAUSE_LOOP_EXITING, {VMCS_PLE_GAP, PLE_GAP}},
-        {WORD_SECONDARY, SECONDARY_PAUSE_LOOP_EXITING, {VMCS_PLE_WINDOW, PLE_WINDOW}},
-        {WORD_SECONDARY, SECONDARY_XSAVES, {VMCS_XSS_EXITING_BITMAP, 0}},
-        {WORD_SECONDARY, SECONDARY_ENCLS_EXITING, {VMCS_ENCLS_EXITING_BITMAP, UINT64_MAX}},
+        {WORD_PRIMARY,   PRIMARY_TPR_SHADOW,                   {VMCS_VIRTUAL_APIC_ADDRESS, pool_physical(vcpu->lapic)}},
+        {WORD_PRIMARY,   PRIMARY_TPR_SHADOW,                   {VMCS_TPR_THRESHOLD, 0}                                },
+        {WORD_SECONDARY, SECONDARY_VPID,                       {VMCS_VIRTUAL_PROCESSOR_ID, hvm->vpid}                 },
+        {WORD_SECONDARY,
+         SECONDARY_VIRTUALIZE_APIC_ACCESSES,                   {VMCS_APIC_ACCESS_ADDRESS, apic_access}                },
+        {WORD_SECONDARY, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY, {VMCS_GUEST_INTERRUPT_STATUS, 0}                       },
+        {WORD_SECONDARY, SECONDARY_PAUSE_LOOP_EXITING,         {VMCS_PLE_GAP, PLE_GAP}                                },
+        {WORD_SECONDARY, SECONDARY_PAUSE_LOOP_EXITING,         {VMCS_PLE_WINDOW, PLE_WINDOW}                          },
+        {WORD_SECONDARY, SECONDARY_XSAVES,                     {VMCS_XSS_EXITING_BITMAP, 0}                           },
+        {WORD_SECONDARY, SECONDARY_ENCLS_EXITING,              {VMCS_ENCLS_EXITING_BITMAP, UINT64_MAX}                },
     };
 
     for (u32 i = 0; i < ARRAY_SIZE(optional); i++)
@@ -318,23 +318,23 @@ static void write_optional(const struct vcpu *vcpu, const struct hvm_vcpu *hvm)
 static void write_host_state(const struct vcpu *vcpu)
 {
     const struct vmcs_value host[] = {
-        {VMCS_HOST_CS_SELECTOR, SELECTOR_CODE},
-        {VMCS_HOST_SS_SELECTOR, SELECTOR_DATA},
-        {VMCS_HOST_DS_SELECTOR, SELECTOR_DATA},
-        {VMCS_HOST_ES_SELECTOR, SELECTOR_DATA},
-        {VMCS_HOST_FS_SELECTOR, 0},
-        {VMCS_HOST_GS_SELECTOR, 0},
-        {VMCS_HOST_TR_SELECTOR, SELECTOR_TSS},
-        {VMCS_HOST_CR0, read_cr0()},
-        {VMCS_HOST_CR3, vcpu->vm->memory.host.root},
-        {VMCS_HOST_CR4, read_cr4()},
-        {VMCS_HOST_IA32_PAT, rdmsr(MSR_PAT)},
-        {VMCS_HOST_IA32_EFER, rdmsr(MSR_EFER)},
-        {VMCS_HOST_IA32_SYSENTER_CS, 0},
-        {VMCS_HOST_IA32_SYSENTER_ESP, 0},
-        {VMCS_HOST_IA32_SYSENTER_EIP, 0},
-        {VMCS_HOST_FS_BASE, 0},
-        {VMCS_HOST_RIP, (u64)vmx_exit_point},
+        {VMCS_HOST_CS_SELECTOR,       SELECTOR_CODE             },
+        {VMCS_HOST_SS_SELECTOR,       SELECTOR_DATA             },
+        {VMCS_HOST_DS_SELECTOR,       SELECTOR_DATA             },
+        {VMCS_HOST_ES_SELECTOR,       SELECTOR_DATA             },
+        {VMCS_HOST_FS_SELECTOR,       0                         },
+        {VMCS_HOST_GS_SELECTOR,       0                         },
+        {VMCS_HOST_TR_SELECTOR,       SELECTOR_TSS              },
+        {VMCS_HOST_CR0,               read_cr0()                },
+        {VMCS_HOST_CR3,               vcpu->vm->memory.host.root},
+        {VMCS_HOST_CR4,               read_cr4()                },
+        {VMCS_HOST_IA32_PAT,          rdmsr(MSR_PAT)            },
+        {VMCS_HOST_IA32_EFER,         rdmsr(MSR_EFER)           },
+        {VMCS_HOST_IA32_SYSENTER_CS,  0                         },
+        {VMCS_HOST_IA32_SYSENTER_ESP, 0                         },
+        {VMCS_HOST_IA32_SYSENTER_EIP, 0                         },
+        {VMCS_HOST_FS_BASE,           0                         },
+        {VMCS_HOST_RIP,               (u64)vmx_exit_point       },
     };
 
     vmwrite_table(host, ARRAY_SIZE(host));
@@ -351,10 +351,10 @@ static void write_host_cpu(const struct cpu *cpu)
 
     __asm__ volatile("sidt %0" : "=m"(idtr));
     const struct vmcs_value host[] = {
-        {VMCS_HOST_GS_BASE, (u64)cpu},
-        {VMCS_HOST_TR_BASE, (u64)&cpu->tss},
-        {VMCS_HOST_GDTR_BASE, (u64)cpu->gdt},
-        {VMCS_HOST_IDTR_BASE, idtr.base},
+        {VMCS_HOST_GS_BASE,   (u64)cpu      },
+        {VMCS_HOST_TR_BASE,   (u64)&cpu->tss},
+        {VMCS_HOST_GDTR_BASE, (u64)cpu->gdt },
+        {VMCS_HOST_IDTR_BASE, idtr.base     },
     };
 
     vmwrite_table(host, ARRAY_SIZE(host));

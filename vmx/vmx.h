@@ -12,25 +12,25 @@
 #include "vmx/vmcs.h"
 
 /* SDM volume 3, "Control Registers". */
-#define CR0_PE   BIT(0)
-#define CR0_MP   BIT(1)
-#define CR0_EM   BIT(2)
-#define CR0_TS   BIT(3)
-#define CR0_ET   BIT(4)
-#define CR0_NE   BIT(5)
-#define CR0_WP   BIT(16)
-#define CR0_AM   BIT(18)
-#define CR0_NW   BIT(29)
-#define CR0_CD   BIT(30)
-#define CR0_PG   BIT(31)
-#define CR4_PSE  BIT(4)
-#define CR4_PAE  BIT(5)
-#define CR4_MCE  BIT(6)
-#define CR4_PGE  BIT(7)
-#define CR4_VMXE BIT(13)
-#define CR4_SMXE BIT(14)
+#define CR0_PE    BIT(0)
+#define CR0_MP    BIT(1)
+#define CR0_EM    BIT(2)
+#define CR0_TS    BIT(3)
+#define CR0_ET    BIT(4)
+#define CR0_NE    BIT(5)
+#define CR0_WP    BIT(16)
+#define CR0_AM    BIT(18)
+#define CR0_NW    BIT(29)
+#define CR0_CD    BIT(30)
+#define CR0_PG    BIT(31)
+#define CR4_PSE   BIT(4)
+#define CR4_PAE   BIT(5)
+#define CR4_MCE   BIT(6)
+#define CR4_PGE   BIT(7)
+#define CR4_VMXE  BIT(13)
+#define CR4_SMXE  BIT(14)
 #define CR4_PCIDE BIT(17)
-#define CR4_SMEP BIT(20)
+#define CR4_SMEP  BIT(20)
 
 #define EFER_LME BIT(8)
 #define EFER_LMA BIT(10)
@@ -39,10 +39,13 @@
 #define RFLAGS_IF BIT(9)
 
 #define DR6_BREAKPOINTS 0xFULL
-#define DR6_BS   BIT(14)
-#define DR7_GD   BIT(13)
+#define DR6_BS          BIT(14)
+#define DR7_GD          BIT(13)
 
 #define DEBUGCTL_BTF BIT(1)
+
+/* The instruction behind STI or MOV SS. */
+#define BLOCKED_BY_SHADOW (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS)
 
 /* SDM volume 3, "Exceptions and Interrupts", table of vectors. */
 enum exception_vector {
@@ -84,7 +87,7 @@ struct hvm_vcpu {
 
     bool prepared; /* the VMCS has its constant part */
     bool attached;
-    bool launched;        /* since the VMCS was cleared: VMRESUME from now on */
+    bool launched; /* since the VMCS was cleared: VMRESUME from now on */
     bool eoi_bitmap_valid;
     u16 vpid;             /* 0: none, so that every entry and exit flushes */
     u64 host_rsp;         /* as in the VMCS */
@@ -138,7 +141,9 @@ void vmx_save_state(struct vcpu *vcpu, struct vcpu_state *state);
 u64 vmx_read_register(struct vcpu *vcpu, enum hvm_register which);
 void vmx_write_register(struct vcpu *vcpu, enum hvm_register which, u64 value);
 void vmx_read_segment(struct vcpu *vcpu, enum segment_register which, struct segment *segment);
+/* The guest is in 64-bit code; a single step is due at the end of its instruction. */
 bool vmx_in_64bit_code(void);
+bool vmx_single_stepping(void);
 bool vmx_skip_instruction(struct vcpu *vcpu, u8 length);
 
 /* cr.c */
