@@ -143,14 +143,14 @@ static void sync_eoi_bitmap(struct vcpu *vcpu)
     u32 generation = machine->ioapic.generation;
     u64 bitmap[4];
 
-    if (vcpu->hvm->eoi_bitmap_valid && generation == vcpu->ioapic_generation)
+    if (vcpu->hvm->eoi_bitmap_valid && generation == vcpu->hvm->ioapic_generation)
         return;
     machine_eoi_exit_bitmap(machine, vcpu->index, bitmap);
     vmwrite(VMCS_EOI_EXIT_BITMAP_0, bitmap[0]);
     vmwrite(VMCS_EOI_EXIT_BITMAP_1, bitmap[1]);
     vmwrite(VMCS_EOI_EXIT_BITMAP_2, bitmap[2]);
     vmwrite(VMCS_EOI_EXIT_BITMAP_3, bitmap[3]);
-    vcpu->ioapic_generation = generation;
+    vcpu->hvm->ioapic_generation = generation;
     vcpu->hvm->eoi_bitmap_valid = true;
 }
 

@@ -89,9 +89,10 @@ struct hvm_vcpu {
     bool attached;
     bool launched; /* since the VMCS was cleared: VMRESUME from now on */
     bool eoi_bitmap_valid;
-    u16 vpid;             /* 0: none, so that every entry and exit flushes */
-    u64 host_rsp;         /* as in the VMCS */
-    struct cpu *last_cpu; /* NULL: cached translations must be dropped at the next attach */
+    u32 ioapic_generation; /* that the EOI-exit bitmap was computed for */
+    u16 vpid;              /* 0: none, so that every entry and exit flushes */
+    u64 host_rsp;          /* as in the VMCS */
+    struct cpu *last_cpu;  /* NULL: cached translations must be dropped at the next attach */
 
     /* Copies of control fields, to save VMREADs and needless VMWRITEs. */
     u32 primary;
