@@ -139,6 +139,7 @@ void vmx_load_state(struct vcpu *vcpu, const struct vcpu_state *state)
     if (*tpr >> 4 != state->cr8)
         *tpr = (u32)state->cr8 << 4;
     memset(&hvm->queued, 0, sizeof(hvm->queued));
+    hvm->eoi_bitmap_valid = false;
     vmx_flush_linear(hvm);
 }
 
