@@ -34,8 +34,9 @@ UP = {"running", "blocked"}
 
 @dataclass
 class SystemTest:
-    """What a test boots, and the function that looks at it. `files` are further images by name:
-    a path, or bytes. `quick`: seconds of the emulator's time that one answer may take."""
+    """What a test boots, and the function that looks at it. `files` are images that are made
+    for it: name and a function that returns the bytes; others come from build/guests. `timeout`
+    is the whole test's, `quick` that of one answer, in seconds."""
     name: str
     check: Callable
     tenants: str
@@ -105,11 +106,8 @@ class Machine:
 
     def _make_image(self):
         for name, content in self.test.files.items():
-            if isinstance(content, bytes):
-                with open(f"{self.folder}/{name}", "wb") as file:
-                    file.write(content)
-            else:
-                os.symlink(content, f"{self.folder}/{name}")
+            with open(f"{self.folder}/{name}", "wb") as file:
+                file.write(content())
         tenants = f"{self.folder}/tenants.conf"
         with open(tenants, "w", encoding="utf-8") as file:
             file.write(self.test.tenants)

@@ -104,17 +104,6 @@ def cpu_state_and_memory_stay_ones_own(machine):
     machine.power_off()
 
 
-NEIGHBOURS = """
-[hello]
-kernel = hello.elf
-memory = 8M
-
-[{name}]
-kernel  = fault.elf
-memory  = 8M
-cmdline = fault={fault} after=50
-exit_port = 0xf4
-"""
 KEEP = "on_crash = preserve\n"
 
 # What a guest does -> further lines of its section, the state it must end in, and a word of the
