@@ -50,8 +50,8 @@ def no_page_is_writable_and_executable(machine):
 REFUSALS = {
     "no-ept": ("core2_penryn_t9600", "EPT"),
     "no-unrestricted-guest": ("corei5_lynnfield_750", "unrestricted guest"),
-    "amd-without-svm": ("athlon64_clawhammer", ""),
-    "no-virtualisation": ("p4_prescott_celeron_336", ""),
+    "amd-without-svm": ("athlon64_clawhammer", "AMD-V"),
+    "no-virtualisation": ("p4_prescott_celeron_336", "VT-x"),
 }
 
 
