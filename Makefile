@@ -16,7 +16,7 @@ CFLAGS   := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mcmodel=kernel -
             -fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-strict-aliasing \
             -fcf-protection=none -ffunction-sections -fdata-sections -I. -I$(BUILD) $(WARNINGS)
 LDFLAGS  := -nostdlib -static -no-pie -Wl,-T,linker.ld -Wl,-z,max-page-size=4096 \
-            -Wl,--build-id=none -Wl,--gc-sections -Wl,-z,noexecstack
+            -Wl,--build-id=none -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments
 
 C_SOURCES   := $(filter-out core/offsets.c,$(sort $(wildcard $(FOLDERS:%=%/*.c))))
 ASM_SOURCES := $(sort $(wildcard $(FOLDERS:%=%/*.asm)))

@@ -161,11 +161,6 @@ boot_pdpt_kernel:
     times KERNEL_PDPT_INDEX dq 0
     dq boot_pd + PAGE_PRESENT_WRITE
     dq 0
-boot_pd:
-    times 4 * 512 dq 0
-boot_stack:
-    times 256 db 0
-boot_stack_end:
 boot_gdt:
     dq 0
     dq 0x00AF9B000000FFFF ; 64-bit code
@@ -174,6 +169,13 @@ boot_gdtr:
     dd boot_gdt
 no_long_mode_text:
     db 13, 10, "bulkhead: this CPU has no 64-bit mode: not an x86-64 CPU", 13, 10, 0
+
+section .boot.bss nobits alloc noexec write align=4096
+boot_pd:
+    resb 4 * 4096
+boot_stack:
+    resb 256
+boot_stack_end:
 
 section .bss nobits alloc noexec write align=16
     resb 16384

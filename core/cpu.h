@@ -38,6 +38,7 @@ struct cpu {
     u8 *stack_top;
     struct hvm_cpu *hvm;
     bool hvm_on;
+    bool online; /* set by the CPU itself once it has come up */
 
     struct vcpu *attached; /* whose state the hardware holds; may not be running */
     struct vcpu *running;
@@ -49,7 +50,9 @@ struct cpu {
 
     struct spinlock mailbox_lock; /* covers mailbox and the mail nodes in it */
     struct list mailbox;
-    bool idle; /* in or about to enter HLT: an IPI is needed to wake it */
+
+    u64 slice;       /* TSC ticks */
+    u64 timer_armed; /* host TSC the local APIC timer is armed for, DEADLINE_NONE: it is not */
 
     u64 idle_cycles;
     u64 longest_host_cycles; /* longest stretch in host mode seen, idle excluded */

@@ -21,6 +21,7 @@ enum hvm_register {
     HVM_RSP,
     HVM_RFLAGS,
     HVM_CR0,
+    HVM_CR2,
     HVM_CR3,
     HVM_CR4,
     HVM_EFER,

@@ -34,4 +34,10 @@ size_t log_read(u64 *position, char *to, size_t size);
 /* Where lines go besides the ring; NULL ends it. */
 void log_set_output(void (*write)(const char *text, size_t size));
 
+/* Lines begin with the seconds since `tsc_base` from now on. */
+void log_set_clock(u64 tsc_hz, u64 tsc_base);
+
+/* From now on lines take no lock and go straight to the terminal: for panic alone. */
+void log_begin_panic(void);
+
 #endif

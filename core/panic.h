@@ -9,6 +9,13 @@
  * log's outputs without taking locks, stops the other CPUs, halts. */
 _Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The same for a place that is not the caller's: that of an exception. */
+_Noreturn void panic_at(u64 rip, u64 rbp, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Halts this CPU when another one has panicked: an NMI may mean that. */
+void panic_check_stop(void);
+
 #define ASSERT(condition) \
     do { \
         if (__builtin_expect(!(condition), 0)) \

@@ -31,7 +31,6 @@ enum vcpu_request {
     REQUEST_EVENT = 1 << 0, /* look at the LAPIC again */
     REQUEST_PARK = 1 << 1,  /* pause or stop: leave the queue and report to the partition */
     REQUEST_UNPARK = 1 << 2,
-    REQUEST_DUMP = 1 << 3,  /* save the whole state for the monitor, then unpark or stay parked */
 };
 
 #define EXIT_TRACE_SIZE 16
@@ -56,6 +55,7 @@ struct vcpu {
     struct vm *vm;
     struct lapic *lapic; /* element of the machine's array: the virtual-APIC page */
     struct hvm_vcpu *hvm;
+    bool hvm_ready; /* vcpu_init has succeeded */
     struct cpu *cpu; /* the owner */
     u32 index;       /* in its partition; also the initial APIC ID */
 
@@ -69,11 +69,16 @@ struct vcpu {
     struct list mail;    /* in the owner's mailbox, under its lock */
     u8 run_state;        /* enum vcpu_run_state */
     u8 activity;         /* enum vcpu_activity */
+    bool start_pending;    /* start_state is to be loaded when it is next attached */
+    bool tsc_offset_stale; /* tsc_offset is to be loaded then */
     bool interrupts_stale; /* LAPIC, PIC or board changed since interrupts were last offered */
-    u32 ioapic_generation; /* for which the EOI-exit bitmap was last computed */
     struct list run;     /* in the run queue or, blocked with a deadline, in the timer list */
     u64 wake_deadline;   /* host TSC */
-    u64 slice_end;       /* host TSC */
+    u64 timer_deadline;  /* host TSC of its machine's next timer, as last computed */
+    u64 slice_end;       /* host TSC, while running */
+    u64 slice_left;      /* TSC ticks, while not running; 0: a new slice is due */
+
+    struct vcpu_state start_state;
 
     u64 guest_cycles, host_cycles;
     u64 exits[EXIT_KIND_COUNT];
@@ -81,5 +86,7 @@ struct vcpu {
     struct exit_trace trace[EXIT_TRACE_SIZE];
     u32 trace_next;
 };
+
+_Static_assert(sizeof(struct vcpu) <= 4096, "one page");
 
 #endif

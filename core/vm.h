@@ -34,6 +34,7 @@ enum stop_reason {
 };
 
 #define VM_MESSAGE_SIZE 160
+#define VM_LOGGED_MSRS  16
 
 struct cpuid_policy;
 struct lifecycle_work;
@@ -60,8 +61,9 @@ struct vm {
     struct cpuid_policy *cpuid;
     u64 tsc_base;   /* host TSC at machine time 0 */
     u64 paused_tsc; /* host TSC at which it was paused */
-    u64 crash_time;
-    u64 unknown_msrs;     /* accesses */
+    u64 unknown_msrs; /* accesses */
+    u32 logged_msrs[VM_LOGGED_MSRS]; /* unknown ones that the log has named, 0: free */
+    u32 quick_crashes;    /* in a row, each soon after the start */
     u32 hypervisor_pages; /* 4 KiB pages of the hypervisor's own memory that it holds */
 
     struct lifecycle_work *work; /* start or teardown in progress; CPU 0's alone */

@@ -19,12 +19,12 @@ typedef int64_t s64;
 /* A physical address of the real machine. */
 typedef u64 paddr_t;
 
-#define KIB (1ULL << 10)
-#define MIB (1ULL << 20)
-#define GIB (1ULL << 30)
-#define TIB (1ULL << 40)
+#define KIB (1UL << 10)
+#define MIB (1UL << 20)
+#define GIB (1UL << 30)
+#define TIB (1UL << 40)
 
-#define BIT(n) (1ULL << (n))
+#define BIT(n) (1UL << (n))
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+
+/* Port and memory accesses that leave the guest for a device. */
+
+#include "core/host.h"
+#include "core/insn.h"
+#include "core/vcpu_run.h"
+#include "core/vm.h"
+#include "lib/string.h"
+#include "mm/guest_walk.h"
+
+#define RFLAGS_DF BIT(10)
+#define EFER_LMA  BIT(10)
+
+/* Repetitions of a string instruction that one exit carries out: bounds the time in host mode. */
+#define STRING_STEP 256
+
+static struct guest_paging paging_of(struct vcpu *vcpu)
+{
+    return (struct guest_paging){
+        .cr0 = host.hvm->read_register(vcpu, HVM_CR0),
+        .cr3 = host.hvm->read_register(vcpu, HVM_CR3),
+        .cr4 = host.hvm->read_register(vcpu, HVM_CR4),
+        .efer = host.hvm->read_register(vcpu, HVM_EFER),
+    };
+}
+
+enum insn_mode vcpu_insn_mode(struct vcpu *vcpu)
+{
+    struct segment cs;
+
+    host.hvm->read_segment(vcpu, SEG_CS, &cs);
+    if ((cs.attributes & SEG_ATTR_L) && (host.hvm->read_register(vcpu, HVM_EFER) & EFER_LMA))
+        return INSN_MODE_64;
+    return cs.attributes & SEG_ATTR_DB ? INSN_MODE_32 : INSN_MODE_16;
+}
+
+/* The linear address of `offset` in a segment: in 64-bit mode only FS and GS have a base. */
+static u64 linear_address(struct vcpu *vcpu, enum insn_mode mode, u8 which, u64 offset)
+{
+    struct segment segment;
+
+    if (mode == INSN_MODE_64 && which != SEG_FS && which != SEG_GS)
+        return offset;
+    host.hvm->read_segment(vcpu, which, &segment);
+    return mode == INSN_MODE_64 ? segment.base + offset : (u32)(segment.base + offset);
+}
+
+size_t vcpu_fetch(struct vcpu *vcpu, u8 *bytes, size_t size)
+{
+    struct guest_paging paging = paging_of(vcpu);
+    u64 linear = linear_address(vcpu, vcpu_insn_mode(vcpu), SEG_CS,
+                                host.hvm->read_register(vcpu, HVM_RIP));
+
+    return guest_read_linear(&vcpu->vm->memory.ram, &paging, linear, bytes, size);
+}
+
+static u64 address_mask(u8 address_size)
+{
+    return address_size == 8 ? UINT64_MAX : BIT(8 * address_size) - 1;
+}
+
+/* x86's rule: a 32-bit result clears the upper half, a 16-bit one keeps the rest. */
+static void set_low(u64 *reg, u64 value, u8 size)
+{
+    u64 mask = size == 4 ? UINT64_MAX : address_mask(size);
+
+    if (size == 4)
+        value &= UINT32_MAX;
+    *reg = (*reg & ~mask) | (value & mask);
+}
+
+static void handle_port_simple(struct vcpu *vcpu, const struct exit *exit)
+{
+    struct access access = {
+        .space = SPACE_PORT,
+        .address = exit->port.number,
+        .size = exit->port.size,
+        .write = exit->port.write,
+        .value = vcpu->gpr[GPR_RAX] & address_mask(exit->port.size),
+    };
+
+    if (!host.hvm->skip_instruction(vcpu, 0))
+        return;
+    vcpu_access(vcpu, &access);
+    if (!access.write)
+        set_low(&vcpu->gpr[GPR_RAX], access.value, access.size);
+}
+
+/* One INS or OUTS; false when the memory operand is not there: the guest gets a page fault by
+ * executing the access itself is no option, as the instruction exits first. */
+static bool port_string_one(struct vcpu *vcpu, const struct exit *exit, enum insn_mode mode,
+                            const struct guest_paging *paging, u64 offset)
+{
+    const struct guest_ram *ram = &vcpu->vm->memory.ram;
+    u8 segment = exit->port.write ? exit->port.segment : SEG_ES;
+    u64 linear = linear_address(vcpu, mode, segment, offset);
+    struct access access = {
+        .space = SPACE_PORT,
+        .address = exit->port.number,
+        .size = exit->port.size,
+        .write = exit->port.write,
+    };
+    u64 gpa;
+
+    if (access.write) {
+        if (guest_read_linear(ram, paging, linear, &access.value, access.size) != access.size)
+            return false;
+        vcpu_access(vcpu, &access);
+        return true;
+    }
+    /* The device is read only when there is somewhere to put the value. */
+    if (!guest_walk(ram, paging, linear, true, &gpa) ||
+        !guest_walk(ram, paging, linear + access.size - 1, true, &gpa))
+        return false;
+    vcpu_access(vcpu, &access);
+    guest_write_linear(ram, paging, linear, &access.value, access.size);
+    return true;
+}
+
+/* SDM volume 3, "Interrupt 14": a page fault that the emulated memory operand causes. */
+static void raise_page_fault(struct vcpu *vcpu, const struct guest_paging *paging, u64 linear,
+                             bool write)
+{
+    u64 gpa;
+    bool present = guest_walk(&vcpu->vm->memory.ram, paging, linear, false, &gpa);
+
+    host.hvm->write_register(vcpu, HVM_CR2, linear);
+    vcpu_raise(vcpu, 14, true, (present ? 1 : 0) | (write ? 2 : 0));
+}
+
+static void handle_port_string(struct vcpu *vcpu, const struct exit *exit)
+{
+    enum insn_mode mode = vcpu_insn_mode(vcpu);
+    struct guest_paging paging = paging_of(vcpu);
+    u64 mask = address_mask(exit->port.address_size);
+    u64 *index = &vcpu->gpr[exit->port.write ? GPR_RSI : GPR_RDI];
+    u64 *count = &vcpu->gpr[GPR_RCX];
+    bool down = host.hvm->read_register(vcpu, HVM_RFLAGS) & RFLAGS_DF;
+
+    for (int i = 0; i < STRING_STEP; i++) {
+        if (exit->port.rep && (*count & mask) == 0)
+            break;
+        if (!port_string_one(vcpu, exit, mode, &paging, *index & mask)) {
+            raise_page_fault(vcpu, &paging,
+                             linear_address(vcpu, mode,
+                                            exit->port.write ? exit->port.segment : SEG_ES,
+                                            *index & mask),
+                             !exit->port.write);
+            return;
+        }
+        set_low(index, *index + (down ? -exit->port.size : exit->port.size),
+                exit->port.address_size);
+        if (!exit->port.rep)
+            break;
+        set_low(count, *count - 1, exit->port.address_size);
+    }
+    /* What is left comes with the next exit: RIP stays. */
+    if (!exit->port.rep || (*count & mask) == 0)
+        host.hvm->skip_instruction(vcpu, 0);
+}
+
+void handle_port(struct vcpu *vcpu, struct exit *exit)
+{
+    if (exit->port.string)
+        handle_port_string(vcpu, exit);
+    else
+        handle_port_simple(vcpu, exit);
+}
+
+static u64 device_read(struct vcpu *vcpu, u64 gpa, u8 size)
+{
+    struct access access = {.space = SPACE_MEMORY, .address = gpa, .size = size};
+
+    vcpu_access(vcpu, &access);
+    return access.value;
+}
+
+static void device_write(struct vcpu *vcpu, u64 gpa, u8 size, u64 value)
+{
+    struct access access = {
+        .space = SPACE_MEMORY,
+        .address = gpa,
+        .size = size,
+        .write = true,
+        .value = value & address_mask(size),
+    };
+
+    vcpu_access(vcpu, &access);
+}
+
+struct emulation {
+    struct vcpu *vcpu;
+    const struct insn *insn;
+    u64 gpa;
+    u64 rflags;
+    enum insn_mode mode;
+    bool again; /* a repeated string instruction is not done yet */
+    bool failed;
+};
+
+static u64 operand(const struct emulation *e)
+{
+    return e->insn->has_immediate ? e->insn->immediate
+                                  : insn_register(e->insn, e->vcpu->gpr);
+}
+
+static u64 load(const struct emulation *e)
+{
+    return device_read(e->vcpu, e->gpa, e->insn->access_size);
+}
+
+static void store(const struct emulation *e, u64 value)
+{
+    device_write(e->vcpu, e->gpa, e->insn->access_size, value);
+}
+
+static u64 sign_extended(u64 value, u8 size)
+{
+    unsigned unused = 64 - 8 * size;
+
+    return (u64)((s64)(value << unused) >> unused);
+}
+
+static void emulate_load(struct emulation *e)
+{
+    u64 value = load(e);
+
+    if (e->insn->sign_extend)
+        value = sign_extended(value, e->insn->access_size);
+    insn_set_register(e->insn, e->vcpu->gpr, value);
+}
+
+static void emulate_store(struct emulation *e)
+{
+    store(e, operand(e));
+}
+
+static void emulate_alu_load(struct emulation *e)
+{
+    u64 result = insn_alu(e->insn->alu, insn_register(e->insn, e->vcpu->gpr), load(e),
+                          e->insn->access_size, &e->rflags);
+
+    insn_set_register(e->insn, e->vcpu->gpr, result);
+}
+
+static void emulate_alu_store(struct emulation *e)
+{
+    store(e, insn_alu(e->insn->alu, load(e), operand(e), e->insn->access_size, &e->rflags));
+}
+
+static void emulate_compare(struct emulation *e)
+{
+    u64 memory = load(e), other = operand(e);
+
+    if (e->insn->register_first)
+        insn_alu(e->insn->alu, other, memory, e->insn->access_size, &e->rflags);
+    else
+        insn_alu(e->insn->alu, memory, other, e->insn->access_size, &e->rflags);
+}
+
+static void emulate_xchg(struct emulation *e)
+{
+    u64 value = load(e);
+
+    store(e, operand(e));
+    insn_set_register(e->insn, e->vcpu->gpr, value);
+}
+
+static void emulate_xadd(struct emulation *e)
+{
+    u64 value = load(e);
+
+    store(e, insn_alu(ALU_ADD, value, operand(e), e->insn->access_size, &e->rflags));
+    insn_set_register(e->insn, e->vcpu->gpr, value);
+}
+
+static void emulate_cmpxchg(struct emulation *e)
+{
+    u8 size = e->insn->access_size;
+    u64 value = load(e), mask = address_mask(size);
+
+    insn_alu(ALU_CMP, e->vcpu->gpr[GPR_RAX] & mask, value, size, &e->rflags);
+    if ((e->vcpu->gpr[GPR_RAX] & mask) == value) {
+        store(e, operand(e));
+    } else {
+        store(e, value);
+        set_low(&e->vcpu->gpr[GPR_RAX], value, size);
+    }
+}
+
+static void emulate_bit(struct emulation *e)
+{
+    u64 value = insn_alu(e->insn->alu, load(e), operand(e), e->insn->access_size, &e->rflags);
+
+    if (e->insn->alu != ALU_BT)
+        store(e, value);
+}
+
+static void advance(struct emulation *e, enum gpr which)
+{
+    u64 *reg = &e->vcpu->gpr[which];
+    u64 step = e->rflags & RFLAGS_DF ? -(u64)e->insn->access_size : e->insn->access_size;
+
+    set_low(reg, *reg + step, e->insn->address_size);
+}
+
+/* The memory operand of MOVS that is not the device. */
+static bool movs_other(struct emulation *e, bool write, u64 *value)
+{
+    struct vcpu *vcpu = e->vcpu;
+    u64 mask = address_mask(e->insn->address_size);
+    u64 linear = write ? linear_address(vcpu, e->mode, SEG_ES, vcpu->gpr[GPR_RDI] & mask)
+                       : linear_address(vcpu, e->mode, e->insn->segment, vcpu->gpr[GPR_RSI] & mask);
+    struct guest_paging paging = paging_of(vcpu);
+    const struct guest_ram *ram = &vcpu->vm->memory.ram;
+    u8 size = e->insn->access_size;
+    u64 gpa;
+
+    if (!guest_walk(ram, &paging, linear, write, &gpa))
+        return false;
+    if (guest_ram_at(ram, gpa, size)) {
+        if (write)
+            return guest_write_linear(ram, &paging, linear, value, size) == size;
+        return guest_read_linear(ram, &paging, linear, value, size) == size;
+    }
+    if (write)
+        device_write(vcpu, gpa, size, *value);
+    else
+        *value = device_read(vcpu, gpa, size);
+    return true;
+}
+
+/* One repetition; the rest come with further exits. */
+static void emulate_string(struct emulation *e)
+{
+    struct vcpu *vcpu = e->vcpu;
+    u64 mask = address_mask(e->insn->address_size);
+    u64 value = 0;
+
+    if (e->insn->rep && (vcpu->gpr[GPR_RCX] & mask) == 0)
+        return;
+    if (e->insn->operation == INSN_STOS) {
+        store(e, vcpu->gpr[GPR_RAX]);
+        advance(e, GPR_RDI);
+    } else if (e->insn->operation == INSN_LODS) {
+        set_low(&vcpu->gpr[GPR_RAX], load(e), e->insn->access_size);
+        advance(e, GPR_RSI);
+    } else {
+        if (!movs_other(e, false, &value) || !movs_other(e, true, &value)) {
+            e->failed = true;
+            return;
+        }
+        advance(e, GPR_RSI);
+        advance(e, GPR_RDI);
+    }
+    if (e->insn->rep) {
+        set_low(&vcpu->gpr[GPR_RCX], vcpu->gpr[GPR_RCX] - 1, e->insn->address_size);
+        e->again = (vcpu->gpr[GPR_RCX] & mask) != 0;
+    }
+}
+
+static void (*const emulators[])(struct emulation *e) = {
+    [INSN_LOAD] = emulate_load,
+    [INSN_STORE] = emulate_store,
+    [INSN_ALU_LOAD] = emulate_alu_load,
+    [INSN_ALU_STORE] = emulate_alu_store,
+    [INSN_COMPARE] = emulate_compare,
+    [INSN_UNARY] = emulate_alu_store,
+    [INSN_XCHG] = emulate_xchg,
+    [INSN_XADD] = emulate_xadd,
+    [INSN_CMPXCHG] = emulate_cmpxchg,
+    [INSN_BIT] = emulate_bit,
+    [INSN_STOS] = emulate_string,
+    [INSN_LODS] = emulate_string,
+    [INSN_MOVS] = emulate_string,
+};
+
+static bool decode(struct vcpu *vcpu, const struct exit *exit, enum insn_mode mode,
+                   struct insn *insn)
+{
+    u8 bytes[INSN_MAX_LENGTH];
+    size_t count = exit->memory.bytes_count;
+
+    if (count)
+        memcpy(bytes, exit->memory.bytes, count);
+    else
+        count = vcpu_fetch(vcpu, bytes, sizeof(bytes));
+    return insn_decode(bytes, count, mode, insn);
+}
+
+void handle_memory(struct vcpu *vcpu, struct exit *exit)
+{
+    struct insn insn;
+    struct emulation e = {
+        .vcpu = vcpu,
+        .insn = &insn,
+        .gpa = exit->memory.gpa,
+        .mode = vcpu_insn_mode(vcpu),
+    };
+
+    if (exit->memory.fetch) {
+        vcpu_crash(vcpu, exit, "code fetched where there is no memory");
+        return;
+    }
+    if (!decode(vcpu, exit, e.mode, &insn)) {
+        vcpu_crash(vcpu, exit, "unknown instruction accesses a device");
+        return;
+    }
+    e.rflags = host.hvm->read_register(vcpu, HVM_RFLAGS);
+    vcpu->gpr[GPR_RSP] = host.hvm->read_register(vcpu, HVM_RSP);
+    emulators[insn.operation](&e);
+    if (e.failed) {
+        vcpu_crash(vcpu, exit, "string instruction on a device with an unmapped operand");
+        return;
+    }
+    host.hvm->write_register(vcpu, HVM_RFLAGS, e.rflags);
+    if (insn.reg == GPR_RSP)
+        host.hvm->write_register(vcpu, HVM_RSP, vcpu->gpr[GPR_RSP]);
+    if (!e.again)
+        host.hvm->skip_instruction(vcpu, insn.length);
+}

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#include "core/lifecycle.h"
+
+#include "core/host.h"
+#include "core/log.h"
+#include "core/sched.h"
+#include "core/vm_parts.h"
+#include "drivers/cpu.h"
+#include "lib/string.h"
+#include "loader/loader.h"
+#include "mm/host_space.h"
+#include "mm/pool.h"
+
+/* Bytes of an image that one step copies: as instructions, about 32,000. */
+#define COPY_STEP (256 * KIB)
+
+/* A partition that crashes this soon after its start, so often in a row, is not started again. */
+#define QUICK_CRASH_NS    10000000000ULL
+#define QUICK_CRASHES_MAX 5
+
+enum phase {
+    PHASE_MEMORY,
+    PHASE_REZERO,
+    PHASE_PLAN,
+    PHASE_COPY,
+    PHASE_LAUNCH,
+    PHASE_TEARDOWN,
+};
+
+/* A start or teardown under way. */
+struct lifecycle_work {
+    struct list node; /* in `works` */
+    struct vm *vm;
+    enum phase phase;
+    bool restart;
+    u64 offset;       /* of the RAM to be cleared, or within the copy */
+    u32 copy;
+    struct loader_request request;
+    struct loader_plan plan;
+};
+
+#define WORK_PAGES DIV_ROUND_UP(sizeof(struct lifecycle_work), PAGE_SIZE)
+
+static struct list works = LIST_INIT(works);
+static bool attention; /* a partition's last vCPU has parked; atomic */
+static void (*listener)(struct vm *vm, enum vm_event what);
+
+void lifecycle_set_listener(void (*event)(struct vm *vm, enum vm_event what))
+{
+    listener = event;
+}
+
+static void tell(struct vm *vm, enum vm_event what)
+{
+    if (listener)
+        listener(vm, what);
+}
+
+bool vm_settled(const struct vm *vm)
+{
+    return vm->state != VM_STARTING && vm->state != VM_PAUSING && vm->state != VM_STOPPING &&
+           vm->stop_reason == STOP_NONE;
+}
+
+static bool begin_work(struct vm *vm, enum phase phase, bool restart)
+{
+    struct lifecycle_work *work = pool_alloc(WORK_PAGES);
+
+    if (!work)
+        return false;
+    work->vm = vm;
+    work->phase = phase;
+    work->restart = restart;
+    vm->work = work;
+    vm->state = phase == PHASE_TEARDOWN ? VM_STOPPING : VM_STARTING;
+    list_append(&works, &work->node);
+    return true;
+}
+
+static void end_work(struct lifecycle_work *work, enum vm_state state)
+{
+    struct vm *vm = work->vm;
+
+    list_remove(&work->node);
+    vm->work = NULL;
+    vm->state = state;
+    pool_free(work, WORK_PAGES);
+}
+
+/* ---- start ----------------------------------------------------------------------------------- */
+
+static bool missing_image(const struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    const struct partition_config *config = &vm->config;
+    const char *name = config->kernel;
+    const char *module = config->modules;
+
+    if (host_image(name) && config->initrd[0])
+        name = config->initrd;
+    for (u32 i = 0; host_image(name) && i < config->module_count; i++) {
+        name = module;
+        module += strlen(module) + 1;
+    }
+    if (host_image(name))
+        return false;
+    snprintf(error, VM_ERROR_SIZE, "'%s': there is no image '%s'", config->name, name);
+    return true;
+}
+
+bool vm_start(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    u64 free = memory_stats().free;
+
+    if (vm->state != VM_STOPPED) {
+        snprintf(error, VM_ERROR_SIZE, "'%s' is %s, not stopped", vm->config.name,
+                 vm_state_name(vm));
+        return false;
+    }
+    if (!host.hvm) {
+        snprintf(error, VM_ERROR_SIZE, "no hardware virtualisation: %s", host.report.refusal);
+        return false;
+    }
+    if (missing_image(vm, error))
+        return false;
+    if (vm->config.memory > free) {
+        snprintf(error, VM_ERROR_SIZE, "'%s' wants %lu MiB of memory, %lu MiB are free",
+                 vm->config.name, vm->config.memory / MIB, free / MIB);
+        return false;
+    }
+    if (!begin_work(vm, PHASE_MEMORY, false)) {
+        snprintf(error, VM_ERROR_SIZE, "no memory to start '%s'", vm->config.name);
+        return false;
+    }
+    vm->message[0] = 0;
+    vm->stop_reason = STOP_NONE;
+    if (!vm_make_parts(vm)) {
+        snprintf(vm->message, sizeof(vm->message), "no memory, or no CPU that it may run on");
+        vm->work->phase = PHASE_TEARDOWN;
+        vm->state = VM_STOPPING;
+    }
+    return true;
+}
+
+static void fail_start(struct lifecycle_work *work, const char *message)
+{
+    struct vm *vm = work->vm;
+
+    snprintf(vm->message, sizeof(vm->message), "%s", message);
+    log_error("'%s' not started: %s", vm->config.name, message);
+    work->phase = PHASE_TEARDOWN;
+    vm->state = VM_STOPPING;
+}
+
+static void step_memory(struct lifecycle_work *work)
+{
+    bool done;
+
+    if (!guest_memory_step(&work->vm->memory, &done))
+        fail_start(work, "memory is short");
+    else if (done)
+        work->phase = PHASE_PLAN;
+}
+
+static void step_rezero(struct lifecycle_work *work)
+{
+    if (guest_memory_rezero_step(&work->vm->memory, &work->offset))
+        work->phase = PHASE_PLAN;
+}
+
+static struct image map_image(struct vm *vm, const char *name)
+{
+    const struct boot_module *module = host_image(name);
+
+    return (struct image){
+        .name = name,
+        .data = guest_memory_map_image(&vm->memory, module->start, module->size),
+        .size = module->size,
+    };
+}
+
+static bool map_images(struct vm *vm, struct loader_request *request)
+{
+    const char *module = vm->config.modules;
+    bool mapped;
+
+    request->kernel = map_image(vm, vm->config.kernel);
+    mapped = request->kernel.data != NULL;
+    if (vm->config.initrd[0])
+        request->modules[request->module_count++] = map_image(vm, vm->config.initrd);
+    for (u32 i = 0; i < vm->config.module_count && request->module_count < LOADER_MODULES_MAX; i++) {
+        request->modules[request->module_count++] = map_image(vm, module);
+        module += strlen(module) + 1;
+    }
+    for (u32 i = 0; i < request->module_count; i++)
+        mapped = mapped && request->modules[i].data;
+    return mapped;
+}
+
+static void step_plan(struct lifecycle_work *work)
+{
+    struct vm *vm = work->vm;
+
+    work->request = (struct loader_request){
+        .cmdline = vm->config.cmdline,
+        .vcpu_count = vm->config.vcpus,
+    };
+    if (!map_images(vm, &work->request)) {
+        fail_start(work, "no memory to map its images");
+        return;
+    }
+    if (!loader_plan(&work->request, &vm->memory.ram, &work->plan)) {
+        fail_start(work, work->plan.error);
+        return;
+    }
+    work->offset = 0;
+    work->phase = PHASE_COPY;
+}
+
+static void step_copy(struct lifecycle_work *work)
+{
+    const struct loader_copy *copy = &work->plan.copies[work->copy];
+    u64 size;
+    void *to;
+
+    if (work->copy == work->plan.copy_count) {
+        work->phase = PHASE_LAUNCH;
+        return;
+    }
+    size = copy->from ? MIN(copy->size - work->offset, COPY_STEP) : 0;
+    to = guest_ram_at(&work->vm->memory.ram, copy->gpa + work->offset, size);
+    if (!to) {
+        fail_start(work, "its image lies outside its memory");
+        return;
+    }
+    memcpy(to, copy->from + work->offset, size);
+    work->offset += size;
+    if (!copy->from || work->offset == copy->size) {
+        work->copy++;
+        work->offset = 0;
+    }
+}
+
+static void launch(struct vm *vm)
+{
+    spin_lock(&vm->lock);
+    vm->state = VM_RUNNING;
+    vm->live_vcpus = vm->vcpu_count;
+    vm->start_tsc = rdtsc();
+    vm->starts++;
+    spin_unlock(&vm->lock);
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        vcpu_post(vm->vcpus[i], REQUEST_UNPARK);
+}
+
+static u64 unix_seconds(void)
+{
+    return host.boot_unix_seconds + host_uptime_ns() / 1000000000;
+}
+
+static void step_launch(struct lifecycle_work *work)
+{
+    struct vm *vm = work->vm;
+    bool restart = work->restart;
+    struct vcpu_state state;
+
+    if (!loader_finish(&work->request, &vm->memory.ram, &work->plan, &state)) {
+        fail_start(work, work->plan.error);
+        return;
+    }
+    guest_memory_unmap_images(&vm->memory);
+    machine_init(vm->machine, vm->vcpu_count, host.tsc_hz, unix_seconds(), vm->config.exit_port);
+    vm->tsc_base = rdtsc();
+    vm_reset_vcpus(vm, &state);
+    end_work(work, VM_STARTING);
+    launch(vm);
+    log_info("'%s' %s: %s, %lu MiB, %u vCPU%s", vm->config.name, restart ? "restarted" : "started",
+             vm->config.kernel, vm->config.memory / MIB, vm->vcpu_count,
+             vm->vcpu_count == 1 ? "" : "s");
+    tell(vm, restart ? VM_EVENT_RESTART : VM_EVENT_START);
+}
+
+/* ---- stop ------------------------------------------------------------------------------------ */
+
+static void step_teardown(struct lifecycle_work *work)
+{
+    struct vm *vm = work->vm;
+
+    if (vm->vcpus)
+        vm_free_parts(vm);
+    if (!guest_memory_free_step(&vm->memory))
+        return;
+    vm->stop_reason = STOP_NONE;
+    end_work(work, VM_STOPPED);
+    tell(vm, VM_EVENT_STOP);
+}
+
+void vm_request_stop(struct vm *vm, enum stop_reason reason, const char *message)
+{
+    if (vm->stop_reason != STOP_NONE)
+        return;
+    vm->stop_reason = reason;
+    if (message)
+        snprintf(vm->message, sizeof(vm->message), "crashed: %s", message);
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        vcpu_post(vm->vcpus[i], REQUEST_PARK);
+    if (vm->live_vcpus == 0) {
+        __atomic_store_n(&attention, true, __ATOMIC_RELEASE);
+        sched_wake_boot_cpu();
+    }
+}
+
+void vm_vcpu_parked(struct vm *vm)
+{
+    spin_lock(&vm->lock);
+    vm->live_vcpus--;
+    if (vm->live_vcpus == 0) {
+        __atomic_store_n(&attention, true, __ATOMIC_RELEASE);
+        sched_wake_boot_cpu();
+    }
+    spin_unlock(&vm->lock);
+}
+
+bool vm_destroy(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    if (vm->state == VM_STOPPED || vm->state == VM_STOPPING) {
+        snprintf(error, VM_ERROR_SIZE, "'%s' is %s", vm->config.name, vm_state_name(vm));
+        return false;
+    }
+    spin_lock(&vm->lock);
+    vm_request_stop(vm, STOP_DESTROY, NULL);
+    /* The administrator's word goes before a restart that is about to begin. */
+    vm->stop_reason = STOP_DESTROY;
+    spin_unlock(&vm->lock);
+    return true;
+}
+
+bool vm_pause(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    if (vm->state != VM_RUNNING || vm->stop_reason != STOP_NONE) {
+        snprintf(error, VM_ERROR_SIZE, "'%s' is %s, not running", vm->config.name,
+                 vm_state_name(vm));
+        return false;
+    }
+    vm->state = VM_PAUSING;
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        vcpu_post(vm->vcpus[i], REQUEST_PARK);
+    return true;
+}
+
+bool vm_resume(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    u64 paused;
+
+    if (vm->state != VM_PAUSED) {
+        snprintf(error, VM_ERROR_SIZE, "'%s' is %s, not paused", vm->config.name,
+                 vm_state_name(vm));
+        return false;
+    }
+    /* Its time stood still. */
+    paused = rdtsc() - vm->paused_tsc;
+    spin_lock(&vm->lock);
+    vm->tsc_base += paused;
+    vm->live_vcpus = vm->vcpu_count;
+    vm->state = VM_RUNNING;
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        vm->vcpus[i]->tsc_offset -= paused;
+        vm->vcpus[i]->tsc_offset_stale = true;
+        vm->vcpus[i]->timer_deadline = 0;
+        vcpu_post(vm->vcpus[i], REQUEST_UNPARK);
+    }
+    spin_unlock(&vm->lock);
+    return true;
+}
+
+/* What the configuration wants after this stop; ACTION_DESTROY for those it has no say in. */
+static enum fault_action action_after(struct vm *vm, enum stop_reason reason)
+{
+    if (reason == STOP_REBOOT)
+        return vm->config.on_reboot;
+    if (reason != STOP_CRASH)
+        return ACTION_DESTROY;
+    if (vm->config.on_crash != ACTION_RESTART && vm->config.on_crash != ACTION_ROLLBACK)
+        return vm->config.on_crash;
+    if (rdtsc() - vm->start_tsc > host_ns_to_tsc(QUICK_CRASH_NS))
+        vm->quick_crashes = 0;
+    if (++vm->quick_crashes < QUICK_CRASHES_MAX)
+        return vm->config.on_crash;
+    log_error("'%s' crashed %u times soon after its start: left stopped", vm->config.name,
+              vm->quick_crashes);
+    vm->quick_crashes = 0;
+    return ACTION_DESTROY;
+}
+
+static const char *stop_word(enum stop_reason reason)
+{
+    static const char *const words[] = {
+        [STOP_NONE] = "stopped",      [STOP_DESTROY] = "destroyed", [STOP_POWEROFF] = "powered off",
+        [STOP_EXIT] = "exited",       [STOP_REBOOT] = "reboots",    [STOP_CRASH] = "crashed",
+    };
+
+    return words[reason];
+}
+
+/* All vCPUs are parked, and there is a reason. */
+static void decide(struct vm *vm)
+{
+    enum stop_reason reason = vm->stop_reason;
+    enum fault_action action = action_after(vm, reason);
+
+    log_info("'%s' %s", vm->config.name, stop_word(reason));
+    if (reason == STOP_CRASH)
+        tell(vm, VM_EVENT_CRASH);
+    if (reason == STOP_EXIT)
+        snprintf(vm->message, sizeof(vm->message), "exited with status %u", vm->exit_status);
+    else if (reason != STOP_CRASH)
+        snprintf(vm->message, sizeof(vm->message), "%s",
+                 reason == STOP_POWEROFF ? "powered off" : "");
+    if (action == ACTION_PRESERVE) {
+        vm->stop_reason = STOP_NONE;
+        vm->state = VM_CRASHED;
+        return;
+    }
+    /* There are no snapshots to roll back to: the start is what there is. */
+    if (action == ACTION_RESTART || action == ACTION_ROLLBACK)
+        vm->stop_reason = STOP_NONE;
+    if (!begin_work(vm, action == ACTION_DESTROY ? PHASE_TEARDOWN : PHASE_REZERO,
+                    action != ACTION_DESTROY)) {
+        /* Tried again when memory has come back. */
+        vm->stop_reason = reason;
+        __atomic_store_n(&attention, true, __ATOMIC_RELEASE);
+    }
+}
+
+static void look_at(struct vm *vm)
+{
+    bool parked;
+
+    spin_lock(&vm->lock);
+    parked = vm->live_vcpus == 0;
+    spin_unlock(&vm->lock);
+    if (!parked || vm->work || vm->state == VM_STOPPED)
+        return;
+    if (vm->stop_reason != STOP_NONE) {
+        decide(vm);
+    } else if (vm->state == VM_PAUSING) {
+        vm->paused_tsc = rdtsc();
+        vm->state = VM_PAUSED;
+    }
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+static void (*const steps[])(struct lifecycle_work *work) = {
+    [PHASE_MEMORY] = step_memory, [PHASE_REZERO] = step_rezero, [PHASE_PLAN] = step_plan,
+    [PHASE_COPY] = step_copy,     [PHASE_LAUNCH] = step_launch, [PHASE_TEARDOWN] = step_teardown,
+};
+
+/* In the partition's own address space, but for teardown, which takes that away. */
+static void step_one(struct lifecycle_work *work)
+{
+    struct vm *vm = work->vm;
+
+    if (vm->stop_reason == STOP_DESTROY && work->phase != PHASE_TEARDOWN) {
+        work->phase = PHASE_TEARDOWN;
+        vm->state = VM_STOPPING;
+    }
+    if (work->phase == PHASE_TEARDOWN) {
+        step_teardown(work);
+        return;
+    }
+    write_cr3(vm->memory.host.root);
+    steps[work->phase](work);
+    write_cr3(host_space_root());
+}
+
+bool lifecycle_step(void)
+{
+    struct lifecycle_work *work;
+
+    if (__atomic_exchange_n(&attention, false, __ATOMIC_ACQ_REL))
+        for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
+            look_at(vm);
+    if (list_empty(&works))
+        return false;
+    work = LIST_ENTRY(works.next, struct lifecycle_work, node);
+    /* Each in turn. */
+    list_remove(&work->node);
+    list_append(&works, &work->node);
+    step_one(work);
+    return true;
+}

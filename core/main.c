@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+
+/* From the boot loader's jump to the prompt. */
+
+#include "core/features.h"
+#include "core/host.h"
+#include "core/interrupts.h"
+#include "core/lifecycle.h"
+#include "core/log.h"
+#include "core/panic.h"
+#include "core/sched.h"
+#include "core/smp.h"
+#include "core/terminal.h"
+#include "core/version.h"
+#include "drivers/cpu.h"
+#include "drivers/ioapic.h"
+#include "drivers/lapic.h"
+#include "drivers/pic.h"
+#include "drivers/power.h"
+#include "drivers/rtc.h"
+#include "drivers/tsc.h"
+#include "drivers/uart.h"
+#include "drivers/vga_text.h"
+#include "lib/arith.h"
+#include "lib/string.h"
+#include "mm/host_space.h"
+#include "mm/pool.h"
+#include "mm/sections.h"
+#include "monitor/monitor.h"
+
+#define MULTIBOOT2_BOOTLOADER_MAGIC 0x36D76289
+#define CONFIG_MODULE               "tenants.conf"
+#define COM1                        0x3F8
+#define CONSOLE_POLL_NS             2000000ULL
+#define CPUS_LIMIT                  4096
+
+struct host host;
+
+static struct vga_text vga;
+static bool has_vga;
+
+_Noreturn void boot_main(u32 magic, u32 information, u64 tsc);
+
+static void early_output(const char *text, size_t size)
+{
+    terminal_write(text, size);
+    if (has_vga)
+        vga_text_write(&vga, text, size);
+}
+
+static void log_output(const char *text, size_t size)
+{
+    monitor_log_output(text, size);
+    if (has_vga)
+        vga_text_write(&vga, text, size);
+}
+
+/* What stops the machine before there is a monitor: a sentence, then a halt. */
+static _Noreturn void refuse(const char *sentence)
+{
+    log_error("%s", sentence);
+    terminal_flush();
+    for (;;) {
+        cpu_cli();
+        cpu_hlt();
+    }
+}
+
+static void set_up_terminal(void)
+{
+    char value[32];
+    u16 port = COM1;
+    u32 baud = HOST_UART_BAUD;
+    bool bad = false;
+
+    if (cmdline_get(host.boot.cmdline, "console", value, sizeof(value)))
+        bad = !console_parse(value, &port, &baud);
+    if (bad) {
+        port = COM1;
+        baud = HOST_UART_BAUD;
+    }
+    terminal_init(port, baud);
+    log_set_output(early_output);
+    if (bad)
+        log_warn("command line: console=%s is none of com1..com4|0xPORT[,BAUD]: com1 is used",
+                 value);
+}
+
+static void set_log_level(void)
+{
+    char value[16];
+
+    if (cmdline_get(host.boot.cmdline, "log", value, sizeof(value)) && !log_set_level(value))
+        log_warn("command line: log=%s is none of error|warn|info|debug", value);
+}
+
+static void read_boot_information(u32 magic, u32 information)
+{
+    char error[BOOT_ERROR_SIZE];
+    const u32 *total = (const u32 *)(u64)information;
+    bool parsed = false;
+
+    if (magic != MULTIBOOT2_BOOTLOADER_MAGIC)
+        snprintf(error, sizeof(error), "not loaded by a Multiboot2 boot loader (EAX is %xh)", magic);
+    else
+        parsed = multiboot2_parse(total, *total, (paddr_t)image_start, (paddr_t)image_end,
+                                  &host.boot, error);
+    set_up_terminal();
+    set_log_level();
+    log_info("Bulkhead %s", bulkhead_version);
+    if (!parsed)
+        refuse(error);
+}
+
+static void set_up_vga(void)
+{
+    const struct boot_framebuffer *fb = &host.boot.framebuffer;
+    u64 size = (u64)fb->pitch * fb->height;
+    void *memory;
+
+    if (fb->kind != FRAMEBUFFER_TEXT)
+        return;
+    memory = mmio_map(fb->address, size, MMIO_UNCACHED);
+    has_vga = memory && vga_text_init(&vga, memory, fb->width, fb->height, fb->pitch);
+}
+
+static const void *acpi_map(void *context, paddr_t physical, u64 size)
+{
+    return mmio_map(physical, size, MMIO_CACHED_READ_ONLY);
+}
+
+static void acpi_unmap(void *context, const void *memory, u64 size)
+{
+    mmio_unmap((void *)memory, size);
+}
+
+static void acpi_warning(void *context, const char *sentence)
+{
+    log_warn("ACPI: %s", sentence);
+}
+
+/* The CPUs that ACPI lists, in memory that is kept; `*count` of them. */
+static struct acpi_cpu *read_acpi(u32 *count)
+{
+    static const struct acpi_access access = {
+        .map = acpi_map, .unmap = acpi_unmap, .warning = acpi_warning};
+    u64 pages = 1;
+
+    for (;;) {
+        u32 capacity = pages * PAGE_SIZE / sizeof(struct acpi_cpu);
+        struct acpi_cpu *listed = pool_alloc(pages);
+
+        if (!listed)
+            refuse("no memory for the list of CPUs");
+        if (!host.boot.rsdp_size)
+            log_warn("ACPI: the boot loader found no RSDP: only this CPU is used");
+        else if (!acpi_parse(&access, host.boot.rsdp, host.boot.rsdp_size, listed, capacity,
+                             &host.acpi))
+            log_warn("ACPI: tables not usable: only this CPU is used");
+        *count = MIN(host.acpi.cpu_count, CPUS_LIMIT);
+        if (*count <= capacity)
+            return listed;
+        pool_free(listed, pages);
+        pages = DIV_ROUND_UP(*count * sizeof(struct acpi_cpu), PAGE_SIZE);
+    }
+}
+
+static void set_up_interrupts(const struct acpi_cpu *listed, u32 count)
+{
+    u32 highest = 0;
+
+    for (u32 i = 0; i < count; i++) {
+        highest = MAX(highest, listed[i].apic_id);
+        host.cpus_in_tables += listed[i].enabled;
+    }
+    host_pic_disable(VECTOR_PIC);
+    if (!host_lapic_init(highest))
+        refuse("this CPU has no local APIC that can be used");
+    host_ioapic_init(&host.acpi);
+}
+
+static void enable_lapic(void)
+{
+    static const struct host_lapic_vectors vectors = {
+        .timer = VECTOR_TIMER,
+        .error = VECTOR_ERROR,
+        .spurious = VECTOR_SPURIOUS,
+    };
+
+    host_lapic_enable(&vectors);
+}
+
+static void set_up_time(void)
+{
+    host.tsc_hz = host_tsc_hz(&host.acpi, &host.tsc_source);
+    if (!host.tsc_hz)
+        refuse("the TSC's frequency could not be found out");
+    log_set_clock(host.tsc_hz, host.boot_tsc);
+    log_info("TSC %lu.%03lu MHz, %s", host.tsc_hz / 1000000, host.tsc_hz / 1000 % 1000,
+             host.tsc_source);
+    if (!host_rtc_read(host.acpi.century, &host.boot_unix_seconds))
+        log_warn("the CMOS clock is not readable: guests begin in 1970");
+    if (!host_lapic_timer_init(host.tsc_hz))
+        refuse("the local APIC's timer does not run");
+}
+
+static void set_up_virtualisation(void)
+{
+    static const struct hvm_ops *const backends[] = {&vmx_ops, &svm_ops};
+    struct hvm_report *report = &host.report;
+
+    for (size_t i = 0; i < ARRAY_SIZE(backends) && !report->usable; i++) {
+        *report = (struct hvm_report){0};
+        if (!backends[i]->probe(report))
+            continue;
+        if (report->usable)
+            host.hvm = backends[i];
+        break;
+    }
+    if (!host.hvm && !report->refusal[0])
+        snprintf(report->refusal, sizeof(report->refusal),
+                 "not an x86-64 CPU with VT-x or AMD-V: CPUID of this %s shows neither",
+                 host.features.vendor);
+    if (host.hvm && !host.hvm->cpu_on(cpus[0])) {
+        snprintf(report->refusal, sizeof(report->refusal), "%s could not be turned on",
+                 host.hvm->name);
+        host.hvm = NULL;
+    }
+    cpus[0]->hvm_on = host.hvm != NULL;
+    if (host.hvm)
+        log_info("%s is used%s%s", host.hvm->name, report->note[0] ? ": " : "", report->note);
+    else
+        log_error("no guest can run: %s", report->refusal);
+}
+
+static _Noreturn void run_ap(struct cpu *cpu)
+{
+    enable_lapic();
+    cpu->hvm_on = host.hvm && host.hvm->cpu_on(cpu);
+    if (host.hvm && !cpu->hvm_on)
+        log_warn("CPU %u runs no guests", cpu->index);
+    __atomic_store_n(&cpu->online, true, __ATOMIC_RELEASE);
+    sched_loop(cpu, NULL);
+}
+
+static void start_other_cpus(const struct acpi_cpu *listed, u32 count)
+{
+    char value[16];
+    u32 limit = CPUS_LIMIT;
+
+    if (cmdline_get(host.boot.cmdline, "cpus", value, sizeof(value))) {
+        limit = 0;
+        for (const char *c = value; *c >= '0' && *c <= '9' && limit < CPUS_LIMIT; c++)
+            limit = limit * 10 + *c - '0';
+        if (limit == 0) {
+            log_warn("command line: cpus=%s is not a number of CPUs", value);
+            limit = CPUS_LIMIT;
+        }
+    }
+    smp_start(listed, count, limit, run_ap);
+    log_info("%u of %u CPUs are up", cpu_count, MAX(host.cpus_in_tables, 1));
+}
+
+const struct boot_module *host_image(const char *name)
+{
+    for (u32 i = 0; i < host.boot.module_count; i++)
+        if (strcmp(host.boot.modules[i].name, name) == 0)
+            return &host.boot.modules[i];
+    return NULL;
+}
+
+static void on_host_config(void *context, const struct host_config *config)
+{
+    host.config = *config;
+}
+
+static bool image_there(const char *name, const char *section, const char *key, u32 line)
+{
+    if (!name[0] || host_image(name))
+        return true;
+    log_error(CONFIG_MODULE ":%u: [%s] %s: there is no module '%s'", line, section, key, name);
+    return false;
+}
+
+static void on_partition(void *context, const struct partition_config *config, u32 line)
+{
+    char error[VM_ERROR_SIZE];
+    const char *module = config->modules;
+    bool complete = image_there(config->kernel, config->name, "kernel", line);
+
+    complete &= image_there(config->initrd, config->name, "initrd", line);
+    for (u32 i = 0; i < config->module_count; i++) {
+        complete &= image_there(module, config->name, "modules", line);
+        module += strlen(module) + 1;
+    }
+    if (complete && !vm_create(config, error))
+        log_error(CONFIG_MODULE ":%u: %s", line, error);
+}
+
+static void on_config_error(void *context, u32 line, const char *message)
+{
+    log_error(CONFIG_MODULE ":%u: %s", line, message);
+}
+
+static void read_configuration(void)
+{
+    static const struct config_reader reader = {
+        .host = on_host_config,
+        .partition = on_partition,
+        .error = on_config_error,
+    };
+    static struct partition_config scratch;
+    const struct boot_module *module = host_image(CONFIG_MODULE);
+    const char *text;
+
+    host.config.slice_ns = 10000000;
+    if (!module) {
+        log_warn("no module '" CONFIG_MODULE "': there are no partitions");
+        return;
+    }
+    text = mmio_map(module->start, module->size, MMIO_CACHED_READ_ONLY);
+    if (!text) {
+        log_error(CONFIG_MODULE " could not be mapped");
+        return;
+    }
+    config_parse(text, module->size, &scratch, &reader);
+    mmio_unmap((void *)text, module->size);
+}
+
+static void autostart(void)
+{
+    char error[VM_ERROR_SIZE];
+
+    for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
+        if (vm->config.autostart && !vm_start(vm, error))
+            log_error("%s", error);
+}
+
+static void open_monitor(void)
+{
+    u8 irq = terminal_irq();
+
+    if (irq < ACPI_ISA_IRQS &&
+        host_ioapic_route(&host.acpi.isa_irqs[irq], VECTOR_UART, cpus[0]->apic_id) &&
+        terminal_use_interrupts())
+        host_ioapic_mask(host.acpi.isa_irqs[irq].gsi, false);
+    monitor_init();
+    log_set_output(log_output);
+}
+
+/* Steps of starts and stops share CPU 0 with its guests like one more of them. */
+static bool do_lifecycle(struct cpu *cpu)
+{
+    u64 end = rdtsc() + cpu->slice;
+
+    while (lifecycle_step()) {
+        interrupts_take();
+        if (cpu->reschedule || rdtsc() >= end)
+            return true;
+    }
+    return false;
+}
+
+static u64 housekeeping(struct cpu *cpu)
+{
+    bool soon;
+
+    terminal_poll();
+    soon = monitor_poll() || terminal_irq() == HOST_UART_NO_IRQ;
+    if (do_lifecycle(cpu))
+        return 0;
+    return soon ? rdtsc() + host_ns_to_tsc(CONSOLE_POLL_NS) : DEADLINE_NONE;
+}
+
+u64 host_ns_to_tsc(u64 ns)
+{
+    return mul_div(ns, host.tsc_hz, 1000000000);
+}
+
+u64 host_uptime_ns(void)
+{
+    return mul_div(rdtsc() - host.boot_tsc, 1000000000, host.tsc_hz);
+}
+
+void host_shutdown(bool reboot)
+{
+    log_info(reboot ? "rebooting" : "powering off");
+    terminal_flush();
+    if (!reboot)
+        host_power_off(&host.acpi);
+    if (!reboot)
+        log_error("the machine does not power off: it may be switched off now");
+    terminal_flush();
+    if (reboot)
+        host_reboot(&host.acpi);
+    for (;;)
+        cpu_hlt();
+}
+
+void boot_main(u32 magic, u32 information, u64 tsc)
+{
+    char error[BOOT_ERROR_SIZE];
+    struct acpi_cpu *listed;
+    u32 count;
+
+    host.boot_tsc = tsc;
+    read_boot_information(magic, information);
+    features_probe(&host.features);
+    features_enable(&host.features);
+    if (!host_space_init(&host.boot, error))
+        refuse(error);
+    interrupts_init();
+    if (!smp_init(CPUS_LIMIT))
+        refuse("no memory for the boot CPU");
+    set_up_vga();
+    listed = read_acpi(&count);
+    set_up_interrupts(listed, count);
+    enable_lapic();
+    set_up_time();
+    sched_init();
+    set_up_virtualisation();
+    read_configuration();
+    start_other_cpus(listed, count);
+    host.wx_pages = host_space_check_wx(&host.pages);
+    log_info("host page tables: %lu of %lu pages are writable and executable", host.wx_pages,
+             host.pages);
+    open_monitor();
+    if (host.hvm)
+        autostart();
+    sched_loop(cpus[0], housekeeping);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#include "core/panic.h"
+
+#include "core/cpu.h"
+#include "core/log.h"
+#include "core/symbols.h"
+#include "core/terminal.h"
+#include "drivers/cpu.h"
+#include "drivers/lapic.h"
+#include "lib/string.h"
+#include "mm/sections.h"
+
+#define BACKTRACE_MAX 32
+
+static bool panicking;
+
+/* The gcc manual, "-fstack-protector". Changed once at boot. */
+u64 __stack_chk_guard = 0x00000AFF0D4C6F2EULL;
+_Noreturn void __stack_chk_fail(void);
+
+_Noreturn void __stack_chk_fail(void)
+{
+    panic("a stack was overwritten");
+}
+
+static void print_symbol(u64 address)
+{
+    u32 low = 0, high = symbol_count;
+
+    if (address < (u64)text_start || address >= (u64)text_end) {
+        log_error("  %016lx", address);
+        return;
+    }
+    while (high - low > 1) {
+        u32 middle = low + (high - low) / 2;
+
+        if (symbol_offsets[middle] <= address - SYMBOL_BASE)
+            low = middle;
+        else
+            high = middle;
+    }
+    log_error("  %016lx %s+0x%lx", address,
+              symbol_count ? &symbol_names[symbol_name_offsets[low]] : "?",
+              symbol_count ? address - SYMBOL_BASE - symbol_offsets[low] : 0);
+}
+
+static bool is_stack(u64 address)
+{
+    return address >= STACK_BASE || (address >= (u64)data_start && address < (u64)data_end);
+}
+
+void print_backtrace(u64 rip, u64 rbp)
+{
+    log_error("backtrace:");
+    print_symbol(rip);
+    for (int i = 0; i < BACKTRACE_MAX && IS_ALIGNED(rbp, 8) && is_stack(rbp); i++) {
+        const u64 *frame = (const u64 *)rbp;
+
+        if (frame[1] < (u64)text_start || frame[1] >= (u64)text_end)
+            break;
+        print_symbol(frame[1]);
+        if (frame[0] <= rbp)
+            break;
+        rbp = frame[0];
+    }
+}
+
+static void stop_other_cpus(void)
+{
+    for (u32 i = 0; i < cpu_count; i++)
+        if (cpus[i] && cpus[i] != this_cpu())
+            host_lapic_send_ipi(cpus[i]->apic_id, HOST_IPI_NMI, 0);
+}
+
+static _Noreturn void halt(void)
+{
+    for (;;) {
+        cpu_cli();
+        cpu_hlt();
+    }
+}
+
+void panic_check_stop(void)
+{
+    if (__atomic_load_n(&panicking, __ATOMIC_ACQUIRE))
+        halt();
+}
+
+static _Noreturn void vpanic(u64 rip, u64 rbp, const char *format, va_list arguments)
+{
+    char text[256];
+
+    cpu_cli();
+    if (__atomic_exchange_n(&panicking, true, __ATOMIC_ACQ_REL))
+        halt();
+    log_begin_panic();
+    vsnprintf(text, sizeof(text), format, arguments);
+    log_error("PANIC: %s", text);
+    print_backtrace(rip, rbp);
+    stop_other_cpus();
+    terminal_flush();
+    halt();
+}
+
+void panic_at(u64 rip, u64 rbp, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vpanic(rip, rbp, format, arguments);
+}
+
+void panic(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vpanic((u64)__builtin_return_address(0), (u64)__builtin_frame_address(0), format, arguments);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_CORE_SCHED_H
+#define BULKHEAD_CORE_SCHED_H
+
+/* The loop of each physical CPU: mailbox, timers, and its run queue in round robin. A CPU's queue
+ * and timers are its own; other CPUs ask through vcpu_post. */
+
+#include "core/cpu.h"
+#include "core/vcpu.h"
+
+/* Runs vCPUs for ever. `housekeeping`, on CPU 0 only, is called between them with the host's own
+ * address space; it returns when it next wants to be called even if nothing happens (host TSC;
+ * 0: at once). */
+_Noreturn void sched_loop(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu));
+
+/* Once, before any loop starts. */
+void sched_init(void);
+
+/* Asks the owner of the vCPU for something (enum vcpu_request). Any CPU. */
+void vcpu_post(struct vcpu *vcpu, u32 requests);
+
+/* Makes CPU 0 run its housekeeping soon. Any CPU. */
+void sched_wake_boot_cpu(void);
+
+/* Makes the vCPU wait for an event or its timers. Its owner, while it runs. */
+void sched_block(struct vcpu *vcpu);
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#include "core/vcpu_run.h"
+
+#include "core/host.h"
+#include "core/lifecycle.h"
+#include "core/sched.h"
+#include "core/vm.h"
+#include "devices/machine.h"
+#include "drivers/cpu.h"
+#include "lib/arith.h"
+
+#define RFLAGS_IF BIT(9)
+
+/* What a machine's effects need to find their way back to the partition. */
+struct vm_effects {
+    struct effects effects;
+    struct vm *vm;
+    u32 vcpu; /* that caused them, or the board: vm->vcpu_count */
+};
+
+static void effect_kick(struct effects *effects, u32 index)
+{
+    struct vm_effects *context = CONTAINER_OF(effects, struct vm_effects, effects);
+    struct vcpu *vcpu = context->vm->vcpus[index];
+
+    if (index == context->vcpu)
+        vcpu->interrupts_stale = true;
+    else
+        vcpu_post(vcpu, REQUEST_EVENT);
+}
+
+static void effect_transmit(struct effects *effects, u8 byte)
+{
+    struct vm *vm = CONTAINER_OF(effects, struct vm_effects, effects)->vm;
+
+    console_put(&vm->console, byte);
+    if (vm->console.watched && vm->vcpus[0]->cpu->index != 0)
+        sched_wake_boot_cpu();
+}
+
+static void effect_power(struct effects *effects, enum power_event event, u32 detail)
+{
+    static const u8 reasons[] = {
+        [POWER_RESET] = STOP_REBOOT,
+        [POWER_OFF] = STOP_POWEROFF,
+        [POWER_EXIT] = STOP_EXIT,
+    };
+    struct vm *vm = CONTAINER_OF(effects, struct vm_effects, effects)->vm;
+
+    if (event == POWER_EXIT)
+        vm->exit_status = detail << 1 | 1;
+    vm_request_stop(vm, reasons[event], NULL);
+}
+
+static const struct effects_ops effects_ops = {
+    .kick = effect_kick,
+    .transmit = effect_transmit,
+    .power = effect_power,
+};
+
+static struct vm_effects effects_of(struct vm *vm, u32 vcpu)
+{
+    return (struct vm_effects){
+        .effects = {.ops = &effects_ops, .now = rdtsc() - vm->tsc_base},
+        .vm = vm,
+        .vcpu = vcpu,
+    };
+}
+
+/* vm->lock held. */
+static void refresh_deadline(struct vcpu *vcpu)
+{
+    u64 deadline = machine_deadline(vcpu->vm->machine, vcpu->index);
+
+    vcpu->timer_deadline = add_saturating(deadline, deadline == DEADLINE_NONE ? 0
+                                                                               : vcpu->vm->tsc_base);
+}
+
+u64 vcpu_timer_deadline(struct vcpu *vcpu)
+{
+    return vcpu->timer_deadline;
+}
+
+/* What other vCPUs do to the board's timers concerns vCPU 0, which runs them. vm->lock held. */
+static void refresh_board(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    u64 deadline;
+
+    if (vcpu->index == 0)
+        return;
+    deadline = machine_deadline(vm->machine, 0);
+    if (deadline != DEADLINE_NONE && deadline + vm->tsc_base < vm->vcpus[0]->timer_deadline)
+        vcpu_post(vm->vcpus[0], REQUEST_EVENT);
+}
+
+/* Bytes typed while the UART's FIFO was full. vm->lock held. */
+static void feed_input(struct vm *vm, struct effects *effects)
+{
+    struct console *console = &vm->console;
+
+    while (console->input_tail != console->input_head && machine_can_receive(vm->machine))
+        machine_receive(vm->machine, console->input[console->input_tail++ % CONSOLE_INPUT_SIZE],
+                        effects);
+}
+
+bool vcpu_access(struct vcpu *vcpu, struct access *access)
+{
+    struct vm *vm = vcpu->vm;
+    struct vm_effects context = effects_of(vm, vcpu->index);
+    bool claimed;
+
+    spin_lock(&vm->lock);
+    claimed = machine_access(vm->machine, vcpu->index, access, &context.effects);
+    feed_input(vm, &context.effects);
+    refresh_deadline(vcpu);
+    refresh_board(vcpu);
+    spin_unlock(&vm->lock);
+    return claimed;
+}
+
+void vm_input(struct vm *vm, u8 byte)
+{
+    struct vm_effects context;
+
+    spin_lock(&vm->lock);
+    if (vm->vcpus && vm->state == VM_RUNNING) {
+        context = effects_of(vm, vm->vcpu_count);
+        console_type(&vm->console, byte);
+        feed_input(vm, &context.effects);
+    }
+    spin_unlock(&vm->lock);
+}
+
+void vcpu_apic_written(struct vcpu *vcpu, const struct exit *exit)
+{
+    struct vm *vm = vcpu->vm;
+    struct vm_effects context = effects_of(vm, vcpu->index);
+
+    spin_lock(&vm->lock);
+    if (exit->kind == EXIT_EOI)
+        machine_eoi(vm->machine, exit->apic.vector, &context.effects);
+    else
+        machine_lapic_written(vm->machine, vcpu->index, exit->apic.offset, &context.effects);
+    refresh_deadline(vcpu);
+    spin_unlock(&vm->lock);
+    vcpu->interrupts_stale = true;
+}
+
+void vcpu_raise(struct vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code)
+{
+    struct event event = {
+        .type = EVENT_EXCEPTION,
+        .vector = vector,
+        .has_error_code = has_error_code,
+        .error_code = error_code,
+    };
+
+    host.hvm->inject(vcpu, &event);
+}
+
+static void inject(struct vcpu *vcpu, enum event_type type, u8 vector)
+{
+    struct event event = {.type = type, .vector = vector};
+
+    host.hvm->inject(vcpu, &event);
+}
+
+/* INIT and SIPI replace the vCPU's state. vm->lock held. */
+static void take_resets(struct vcpu *vcpu)
+{
+    struct lapic *lapic = vcpu->lapic;
+    struct vcpu_state state;
+
+    host.hvm->save_state(vcpu, &state);
+    if (lapic->events & LAPIC_EVENT_INIT)
+        vcpu_state_reset(&state, true);
+    if (lapic->events & LAPIC_EVENT_SIPI)
+        vcpu_state_sipi(&state, lapic->sipi_vector);
+    lapic->events &= ~(LAPIC_EVENT_INIT | LAPIC_EVENT_SIPI);
+    vcpu->activity = lapic->wait_for_sipi ? ACTIVITY_WAIT_FOR_SIPI : ACTIVITY_ACTIVE;
+    host.hvm->load_state(vcpu, &state);
+}
+
+static bool interrupt_waits(const struct vcpu *vcpu)
+{
+    return lapic_pending_vector(vcpu->lapic) >= 0 ||
+           machine_extint_pending(vcpu->vm->machine, vcpu->index);
+}
+
+/* vm->lock held. */
+static bool should_block(struct vcpu *vcpu)
+{
+    if (vcpu->activity == ACTIVITY_ACTIVE)
+        return false;
+    if (vcpu->activity == ACTIVITY_HALTED &&
+        ((vcpu->lapic->events & LAPIC_EVENT_NMI) ||
+         (interrupt_waits(vcpu) && (host.hvm->read_register(vcpu, HVM_RFLAGS) & RFLAGS_IF)))) {
+        vcpu->activity = ACTIVITY_ACTIVE;
+        return false;
+    }
+    return true;
+}
+
+static void offer_nmi(struct vcpu *vcpu)
+{
+    bool pending = vcpu->lapic->events & LAPIC_EVENT_NMI;
+
+    if (pending && host.hvm->can_inject(vcpu, EVENT_NMI)) {
+        vcpu->lapic->events &= ~LAPIC_EVENT_NMI;
+        inject(vcpu, EVENT_NMI, 0);
+        pending = false;
+    }
+    host.hvm->request_window(vcpu, EVENT_NMI, pending);
+}
+
+/* The PIC's first, as it waits for nobody's EOI. */
+static void offer_interrupt(struct vcpu *vcpu, struct effects *effects)
+{
+    struct machine *machine = vcpu->vm->machine;
+    bool virtualised = host.hvm->sync_interrupts && host.hvm->sync_interrupts(vcpu);
+    bool extint = machine_extint_pending(machine, vcpu->index);
+    int vector = virtualised ? -1 : lapic_pending_vector(vcpu->lapic);
+
+    if ((extint || vector >= 0) && host.hvm->can_inject(vcpu, EVENT_INTERRUPT)) {
+        if (extint) {
+            inject(vcpu, EVENT_INTERRUPT, machine_acknowledge_pic(machine, effects));
+        } else {
+            lapic_accept(vcpu->lapic, vector);
+            inject(vcpu, EVENT_INTERRUPT, vector);
+        }
+        extint = machine_extint_pending(machine, vcpu->index);
+        vector = virtualised ? -1 : lapic_pending_vector(vcpu->lapic);
+    }
+    host.hvm->request_window(vcpu, EVENT_INTERRUPT, extint || vector >= 0);
+}
+
+void vcpu_offer_interrupts(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    struct vm_effects context = effects_of(vm, vcpu->index);
+
+    spin_lock(&vm->lock);
+    if (context.effects.now + vm->tsc_base >= vcpu->timer_deadline)
+        machine_tick(vm->machine, vcpu->index, &context.effects);
+    vcpu->interrupts_stale = false;
+    if (vcpu->lapic->events & (LAPIC_EVENT_INIT | LAPIC_EVENT_SIPI))
+        take_resets(vcpu);
+    refresh_deadline(vcpu);
+    if (should_block(vcpu)) {
+        sched_block(vcpu);
+    } else {
+        offer_nmi(vcpu);
+        offer_interrupt(vcpu, &context.effects);
+    }
+    spin_unlock(&vm->lock);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_CORE_VCPU_RUN_H
+#define BULKHEAD_CORE_VCPU_RUN_H
+
+/* What happens to a vCPU between two entries. All functions: the owner CPU, vCPU attached, its
+ * partition's host address space in CR3, vm->lock not held. */
+
+#include "core/hvm.h"
+#include "devices/device.h"
+
+/* Fires the machine's timers that are due, then takes INIT, SIPI, NMI and interrupts from the
+ * machine to the hardware, or asks for a window. Blocks the vCPU when it is halted and nothing
+ * has come for it. */
+void vcpu_offer_interrupts(struct vcpu *vcpu);
+
+/* Host TSC at which the machine's next timer for this vCPU is due. */
+u64 vcpu_timer_deadline(struct vcpu *vcpu);
+
+/* Deals with one exit to its end. */
+void vcpu_handle_exit(struct vcpu *vcpu, struct exit *exit);
+
+/* Carries out one access to the machine; see machine_access. */
+bool vcpu_access(struct vcpu *vcpu, struct access *access);
+
+/* After EXIT_APIC_WRITE and EXIT_EOI. */
+void vcpu_apic_written(struct vcpu *vcpu, const struct exit *exit);
+
+/* Queues an exception. */
+void vcpu_raise(struct vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code);
+void vcpu_raise_gp(struct vcpu *vcpu);
+void vcpu_raise_ud(struct vcpu *vcpu);
+
+/* Stops the partition by its own fault, after a dump of this vCPU. `exit` may be NULL. */
+void vcpu_crash(struct vcpu *vcpu, const struct exit *exit, const char *reason);
+
+/* Handlers of exits that have files of their own: msr.c, access.c. */
+void handle_rdmsr(struct vcpu *vcpu, struct exit *exit);
+void handle_wrmsr(struct vcpu *vcpu, struct exit *exit);
+void handle_port(struct vcpu *vcpu, struct exit *exit);
+void handle_memory(struct vcpu *vcpu, struct exit *exit);
+
+#endif

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#include "core/vm.h"
+
+#include "core/cpuid.h"
+#include "core/host.h"
+#include "core/lifecycle.h"
+#include "core/vm_parts.h"
+#include "core/xstate.h"
+#include "lib/string.h"
+#include "mm/pool.h"
+
+static struct list vms = LIST_INIT(vms);
+
+struct vm *vm_next(const struct vm *vm)
+{
+    const struct list *next = vm ? vm->node.next : vms.next;
+
+    return next == &vms ? NULL : LIST_ENTRY(next, struct vm, node);
+}
+
+struct vm *vm_find(const char *name)
+{
+    for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
+        if (strcmp(vm->config.name, name) == 0)
+            return vm;
+    return NULL;
+}
+
+/* Running, but all of its vCPUs wait for something. */
+static bool is_blocked(const struct vm *vm)
+{
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        if (vm->vcpus[i]->run_state != VCPU_BLOCKED)
+            return false;
+    return true;
+}
+
+const char *vm_state_name(const struct vm *vm)
+{
+    static const char *const names[] = {
+        [VM_STOPPED] = "stopped", [VM_STARTING] = "starting", [VM_RUNNING] = "running",
+        [VM_PAUSING] = "pausing", [VM_PAUSED] = "paused",     [VM_STOPPING] = "stopping",
+        [VM_CRASHED] = "crashed",
+    };
+
+    return vm->state == VM_RUNNING && is_blocked(vm) ? "blocked" : names[vm->state];
+}
+
+struct vm *vm_create(const struct partition_config *config, char error[VM_ERROR_SIZE])
+{
+    struct vm *vm;
+
+    if (vm_find(config->name)) {
+        snprintf(error, VM_ERROR_SIZE, "there is a partition '%s' already", config->name);
+        return NULL;
+    }
+    vm = pool_alloc(VM_PAGES);
+    if (!vm) {
+        snprintf(error, VM_ERROR_SIZE, "no memory for partition '%s'", config->name);
+        return NULL;
+    }
+    vm->config = *config;
+    vm->hypervisor_pages = VM_PAGES;
+    console_init(&vm->console);
+    list_append(&vms, &vm->node);
+    return vm;
+}
+
+static void *part_alloc(struct vm *vm, u64 pages)
+{
+    void *part = pool_alloc(pages);
+
+    if (part)
+        vm->hypervisor_pages += pages;
+    return part;
+}
+
+static void part_free(struct vm *vm, void *part, u64 pages)
+{
+    if (part)
+        vm->hypervisor_pages -= pages;
+    pool_free(part, pages);
+}
+
+static u64 pages_of(u64 size)
+{
+    return DIV_ROUND_UP(size, PAGE_SIZE);
+}
+
+static bool cpu_allowed(const struct vm *vm, const struct cpu *cpu)
+{
+    return cpu->hvm_on && (cpu->index >= CONFIG_CPUS_MAX ||
+                           (vm->config.cpus[cpu->index / 64] & BIT(cpu->index % 64)));
+}
+
+/* The CPU with the fewest vCPUs among those it may run on; NULL when there is none. */
+static struct cpu *place(const struct vm *vm)
+{
+    struct cpu *best = NULL;
+
+    for (u32 i = 0; i < cpu_count; i++)
+        if (cpu_allowed(vm, cpus[i]) && (!best || cpus[i]->vcpu_count < best->vcpu_count))
+            best = cpus[i];
+    return best;
+}
+
+static bool make_vcpu(struct vm *vm, u32 index)
+{
+    struct vcpu *vcpu = part_alloc(vm, 1);
+
+    if (!vcpu)
+        return false;
+    vm->vcpus[index] = vcpu;
+    vm->vcpu_count = index + 1;
+    vcpu->vm = vm;
+    vcpu->index = index;
+    vcpu->lapic = &vm->machine->lapics[index];
+    list_init(&vcpu->mail);
+    list_init(&vcpu->run);
+    vcpu->xsave_area = part_alloc(vm, pages_of(host.features.xsave_size));
+    vcpu->cpu = place(vm);
+    if (!vcpu->xsave_area || !vcpu->cpu || !host.hvm->vcpu_init(vcpu))
+        return false;
+    vcpu->hvm_ready = true;
+    vcpu->cpu->vcpu_count++;
+    return true;
+}
+
+bool vm_make_parts(struct vm *vm)
+{
+    u32 count = vm->config.vcpus;
+
+    if (!guest_memory_init(&vm->memory, vm->config.memory, host.hvm->nested_format,
+                           host.report.nested_large_sizes))
+        return false;
+    vm->machine = part_alloc(vm, pages_of(machine_size(count)));
+    vm->vcpus = part_alloc(vm, pages_of(count * sizeof(vm->vcpus[0])));
+    vm->cpuid = part_alloc(vm, pages_of(sizeof(*vm->cpuid)));
+    if (!vm->machine || !vm->vcpus || !vm->cpuid)
+        return false;
+    cpuid_policy_init(vm->cpuid, count);
+    for (u32 i = 0; i < count; i++)
+        if (!make_vcpu(vm, i))
+            return false;
+    return true;
+}
+
+static void free_vcpu(struct vm *vm, struct vcpu *vcpu)
+{
+    if (vcpu->hvm_ready) {
+        vcpu->cpu->vcpu_count--;
+        host.hvm->vcpu_free(vcpu);
+    }
+    part_free(vm, vcpu->xsave_area, pages_of(host.features.xsave_size));
+    part_free(vm, vcpu, 1);
+}
+
+void vm_free_parts(struct vm *vm)
+{
+    u32 count = vm->config.vcpus;
+
+    spin_lock(&vm->lock);
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        free_vcpu(vm, vm->vcpus[i]);
+    part_free(vm, vm->vcpus, pages_of(count * sizeof(vm->vcpus[0])));
+    part_free(vm, vm->machine, pages_of(machine_size(count)));
+    part_free(vm, vm->cpuid, pages_of(sizeof(*vm->cpuid)));
+    vm->vcpus = NULL;
+    vm->vcpu_count = 0;
+    vm->machine = NULL;
+    vm->cpuid = NULL;
+    spin_unlock(&vm->lock);
+}
+
+static void reset_msrs(struct vcpu *vcpu)
+{
+    /* What firmware leaves: MTRRs on, write-back (SDM volume 3, "IA32_MTRR_DEF_TYPE MSR"). */
+    vcpu->msrs = (struct vcpu_msrs){.mtrr_def_type = BIT(11) | 6};
+}
+
+void vm_reset_vcpus(struct vm *vm, const struct vcpu_state *first)
+{
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        struct vcpu *vcpu = vm->vcpus[i];
+
+        if (i == 0)
+            vcpu->start_state = *first;
+        else
+            vcpu_state_reset(&vcpu->start_state, false);
+        vcpu->activity = i == 0 ? ACTIVITY_ACTIVE : ACTIVITY_WAIT_FOR_SIPI;
+        vcpu->start_pending = true;
+        vcpu->tsc_offset = -vm->tsc_base;
+        vcpu->tsc_offset_stale = true;
+        vcpu->slice_left = 0;
+        vcpu->timer_deadline = 0;
+        vcpu->requests = 0;
+        reset_msrs(vcpu);
+        xstate_reset(vcpu);
+    }
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_CORE_VM_PARTS_H
+#define BULKHEAD_CORE_VM_PARTS_H
+
+/* Between vm.c and lifecycle.c: what a partition has while it is not stopped. CPU 0 only. */
+
+#include "core/vm.h"
+#include "mm/page.h"
+
+#define VM_PAGES DIV_ROUND_UP(sizeof(struct vm), PAGE_SIZE)
+
+/* Allocates machine, vCPUs, CPUID policy and empty page tables. False when memory is short or no
+ * CPU is allowed; vm_free_parts frees what there is in any case. */
+bool vm_make_parts(struct vm *vm);
+void vm_free_parts(struct vm *vm);
+
+/* Power-on state for all vCPUs: the first as `first`, the others wait for SIPI. They are parked.
+ * vm->tsc_base is set already. */
+void vm_reset_vcpus(struct vm *vm, const struct vcpu_state *first);
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#include "mm/guest_walk.h"
+
+#include "lib/string.h"
+#include "mm/page.h"
+
+enum paging_bits {
+    CR0_WP = 1 << 16,
+    CR4_PSE = 1 << 4,
+    CR4_PAE = 1 << 5,
+    CR4_LA57 = 1 << 12,
+    ENTRY_PRESENT = 1 << 0,
+    ENTRY_WRITE = 1 << 1,
+    ENTRY_LARGE = 1 << 7,
+};
+#define CR0_PG        BIT(31)
+#define EFER_LMA      BIT(10)
+#define ADDRESS_MASK  0x000FFFFFFFFFF000ULL
+#define LEGACY_MASK   0xFFFFF000ULL
+#define PAE_ROOT_MASK 0xFFFFFFE0ULL
+#define LEGACY_LARGE  (4 * MIB)
+
+/* How deep the tree is, how many address bits a level takes, how wide an entry is. */
+struct shape {
+    int levels;
+    unsigned index_bits;
+    unsigned entry_size;
+    u64 root;
+};
+
+static struct shape shape_of(const struct guest_paging *paging)
+{
+    if (paging->efer & EFER_LMA)
+        return (struct shape){paging->cr4 & CR4_LA57 ? 5 : 4, 9, 8, paging->cr3 & ADDRESS_MASK};
+    if (paging->cr4 & CR4_PAE)
+        return (struct shape){3, 9, 8, paging->cr3 & PAE_ROOT_MASK};
+    return (struct shape){2, 10, 4, paging->cr3 & LEGACY_MASK};
+}
+
+static bool read_entry(const struct guest_ram *ram, u64 gpa, unsigned size, u64 *entry)
+{
+    const void *at = guest_ram_at(ram, gpa, size);
+
+    *entry = 0;
+    if (at)
+        memcpy(entry, at, size);
+    return at && (*entry & ENTRY_PRESENT);
+}
+
+/* Bits 20:13 of a 4 MiB page's entry are bits 39:32 of the address (PSE-36). */
+static u64 legacy_large(u64 entry)
+{
+    return (entry & ~(LEGACY_LARGE - 1) & LEGACY_MASK) | (entry >> 13 & 0xFF) << 32;
+}
+
+static bool is_large(const struct guest_paging *paging, const struct shape *shape, u64 entry,
+                     int level)
+{
+    if (level == 1 || !(entry & ENTRY_LARGE))
+        return level == 1;
+    return shape->entry_size == 4 ? (paging->cr4 & CR4_PSE) != 0 : level <= 3;
+}
+
+bool guest_walk(const struct guest_ram *ram, const struct guest_paging *paging, u64 linear,
+                bool write, u64 *gpa)
+{
+    struct shape shape;
+    u64 table;
+
+    if (!(paging->cr0 & CR0_PG)) {
+        *gpa = linear & UINT32_MAX;
+        return true;
+    }
+    shape = shape_of(paging);
+    table = shape.root;
+    for (int level = shape.levels;; level--) {
+        unsigned shift = PAGE_SHIFT + shape.index_bits * (level - 1);
+        u64 index = linear >> shift & (BIT(shape.index_bits) - 1);
+        bool pae_root = shape.levels == 3 && level == 3;
+        u64 entry, offset = BIT(shift) - 1;
+
+        if (pae_root)
+            index &= 3;
+        if (!read_entry(ram, table + index * shape.entry_size, shape.entry_size, &entry))
+            return false;
+        if (write && !pae_root && !(entry & ENTRY_WRITE) && (paging->cr0 & CR0_WP))
+            return false;
+        table = entry & ADDRESS_MASK;
+        if (pae_root || !is_large(paging, &shape, entry, level))
+            continue;
+        if (level > 1 && shape.entry_size == 4)
+            table = legacy_large(entry);
+        *gpa = (table & ~offset) | (linear & offset);
+        return true;
+    }
+}
+
+static size_t copy_linear(const struct guest_ram *ram, const struct guest_paging *paging, u64 linear,
+                          void *host, size_t size, bool write)
+{
+    size_t done = 0;
+
+    while (done < size) {
+        u64 at = linear + done, gpa;
+        size_t piece = MIN(size - done, PAGE_SIZE - (at & (PAGE_SIZE - 1)));
+        void *guest;
+
+        if (!guest_walk(ram, paging, at, write, &gpa))
+            break;
+        guest = guest_ram_at(ram, gpa, piece);
+        if (!guest)
+            break;
+        if (write)
+            memcpy(guest, (char *)host + done, piece);
+        else
+            memcpy((char *)host + done, guest, piece);
+        done += piece;
+    }
+    return done;
+}
+
+size_t guest_read_linear(const struct guest_ram *ram, const struct guest_paging *paging, u64 linear,
+                         void *to, size_t size)
+{
+    return copy_linear(ram, paging, linear, to, size, false);
+}
+
+size_t guest_write_linear(const struct guest_ram *ram, const struct guest_paging *paging,
+                          u64 linear, const void *from, size_t size)
+{
+    return copy_linear(ram, paging, linear, (void *)from, size, true);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+#ifndef BULKHEAD_MM_GUEST_WALK_H
+#define BULKHEAD_MM_GUEST_WALK_H
+
+/* Guest-linear to guest-physical, by the guest's own page tables (SDM volume 3, chapter "Paging").
+ * Pure. Accessed and dirty flags are not set: the instruction that made the walk necessary has
+ * been through the hardware's walk already, or is only looked at. */
+
+#include "lib/guest_ram.h"
+
+struct guest_paging {
+    u64 cr0, cr3, cr4, efer;
+};
+
+/* False when the address is not mapped, a table lies outside RAM, or, with `write`, the mapping
+ * is read-only. */
+bool guest_walk(const struct guest_ram *ram, const struct guest_paging *paging, u64 linear,
+                bool write, u64 *gpa);
+
+/* Copies to and from guest-linear memory, page by page; how many bytes went before the first that
+ * is not mapped or no RAM. */
+size_t guest_read_linear(const struct guest_ram *ram, const struct guest_paging *paging,
+                         u64 linear, void *to, size_t size);
+size_t guest_write_linear(const struct guest_ram *ram, const struct guest_paging *paging,
+                          u64 linear, const void *from, size_t size);
+
+#endif
