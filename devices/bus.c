@@ -213,6 +213,7 @@ static bool lapic_access(struct machine *machine, u32 vcpu, struct access *acces
     struct lapic *lapic = &machine->lapics[vcpu];
     u32 offset = access->address % LAPIC_SIZE;
     u32 within = offset % 16;
+    enum lapic_outcome outcome;
     u8 eoi_vector = 0;
 
     if (!access->write) {
@@ -226,10 +227,8 @@ static bool lapic_access(struct machine *machine, u32 vcpu, struct access *acces
     /* Other sizes and alignments are undefined by the manual, and nothing here. */
     if (within != 0 || access->size != 4)
         return true;
-    return board_lapic_outcome(
-        machine, vcpu,
-        lapic_mmio_write(lapic, offset, access->value, machine->tsc_hz, effects, &eoi_vector),
-        eoi_vector, effects);
+    outcome = lapic_mmio_write(lapic, offset, access->value, machine->tsc_hz, effects, &eoi_vector);
+    return board_lapic_outcome(machine, vcpu, outcome, eoi_vector, effects);
 }
 
 static bool ioapic_access(struct machine *machine, struct access *access, struct effects *effects)
@@ -265,16 +264,16 @@ static bool msr_access(struct machine *machine, u32 vcpu, struct access *access,
                        struct effects *effects)
 {
     struct lapic *lapic = &machine->lapics[vcpu];
+    enum lapic_outcome outcome;
     u8 eoi_vector = 0;
 
     if (access->address > UINT32_MAX)
         return false;
     if (!access->write)
         return lapic_msr_read(lapic, access->address, &access->value, machine->tsc_hz, effects);
-    return board_lapic_outcome(machine, vcpu,
-                               lapic_msr_write(lapic, access->address, access->value,
-                                               machine->tsc_hz, effects, &eoi_vector),
-                               eoi_vector, effects);
+    outcome = lapic_msr_write(lapic, access->address, access->value, machine->tsc_hz, effects,
+                              &eoi_vector);
+    return board_lapic_outcome(machine, vcpu, outcome, eoi_vector, effects);
 }
 
 static u64 size_mask(u8 size)

@@ -113,6 +113,7 @@ void machine_eoi_exit_bitmap(const struct machine *machine, u32 vcpu, u64 bitmap
 void machine_lapic_written(struct machine *machine, u32 vcpu, u32 offset, struct effects *effects)
 {
     struct lapic *lapic = &machine->lapics[vcpu];
+    enum lapic_outcome outcome;
     u8 eoi_vector = 0;
     u32 value;
 
@@ -123,10 +124,8 @@ void machine_lapic_written(struct machine *machine, u32 vcpu, u32 offset, struct
     if (lapic_is_x2apic(lapic) && offset == LAPIC_ICR_LOW)
         lapic->registers[LAPIC_ICR_HIGH >> 4].value =
             lapic->registers[LAPIC_ICR_LOW >> 4].reserved[0];
-    board_lapic_outcome(
-        machine, vcpu,
-        lapic_mmio_write(lapic, offset, value, machine->tsc_hz, effects, &eoi_vector), eoi_vector,
-        effects);
+    outcome = lapic_mmio_write(lapic, offset, value, machine->tsc_hz, effects, &eoi_vector);
+    board_lapic_outcome(machine, vcpu, outcome, eoi_vector, effects);
 }
 
 /* ---- time ----------------------------------------------------------------------------------- */

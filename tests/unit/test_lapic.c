@@ -119,8 +119,16 @@ static void test_mode_transitions(void **state)
         bool legal;
     } steps[] = {
         {0x400, false}, /* EXTD without EN */
-        {0x800, true},  {0xC00, true},  {0x800, false}, {0x400, false}, {0xC00, true},
-        {0x000, true},  {0xC00, false}, {0x400, false}, {0x800, true},  {0x000, true},
+        {0x800, true },
+        {0xC00, true },
+        {0x800, false},
+        {0x400, false},
+        {0xC00, true },
+        {0x000, true },
+        {0xC00, false},
+        {0x400, false},
+        {0x800, true },
+        {0x000, true },
     };
     u64 value;
 
@@ -188,11 +196,30 @@ static void test_x2apic_faults(void **state)
         u32 msr;
         u64 value;
     } bad[] = {
-        {0x802, 0},       {0x803, 0},       {0x80A, 0},     {0x80D, 0},          {0x80E, 0},
-        {0x831, 0},       {0x839, 0},       {0x80B, 1},     {0x828, 1},          {0x808, 0x100},
-        {0x808, BIT(32)}, {0x83E, 0x10},    {0x832, BIT(19)}, {0x835, BIT(17)},  {0x837, 0x100},
-        {0x830, BIT(13)}, {0x830, BIT(16)}, {0x830, BIT(20)}, {0x83F, 0x100},    {0x82F, 0},
-        {0x840, 0},       {0x8FF, 0},       {0x80F, BIT(12)}, {0x838, BIT(32)},
+        {0x802, 0      },
+        {0x803, 0      },
+        {0x80A, 0      },
+        {0x80D, 0      },
+        {0x80E, 0      },
+        {0x831, 0      },
+        {0x839, 0      },
+        {0x80B, 1      },
+        {0x828, 1      },
+        {0x808, 0x100  },
+        {0x808, BIT(32)},
+        {0x83E, 0x10   },
+        {0x832, BIT(19)},
+        {0x835, BIT(17)},
+        {0x837, 0x100  },
+        {0x830, BIT(13)},
+        {0x830, BIT(16)},
+        {0x830, BIT(20)},
+        {0x83F, 0x100  },
+        {0x82F, 0      },
+        {0x840, 0      },
+        {0x8FF, 0      },
+        {0x80F, BIT(12)},
+        {0x838, BIT(32)},
     };
     static const u32 unreadable[] = {0x800, 0x80B, 0x80E, 0x831, 0x83F, 0x82F, 0x840, 0x8FF, 0x809};
     u64 value;
@@ -508,7 +535,16 @@ static void test_divide_values(void **state)
     static const struct {
         u8 encoding;
         u32 divisor;
-    } values[] = {{0, 2}, {1, 4}, {2, 8}, {3, 16}, {8, 32}, {9, 64}, {10, 128}, {11, 1}};
+    } values[] = {
+        {0,  2  },
+        {1,  4  },
+        {2,  8  },
+        {3,  16 },
+        {8,  32 },
+        {9,  64 },
+        {10, 128},
+        {11, 1  }
+    };
 
     apic_write(LAPIC_LVT_TIMER, MASKED);
     for (u32 i = 0; i < ARRAY_SIZE(values); i++) {

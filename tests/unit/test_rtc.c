@@ -159,7 +159,7 @@ static void test_update_interrupt(void **state)
     run_until(SECOND);
     assert_true(take_irq8());
     run_for(2 * SECOND);
-    assert_false(take_irq8()); /* the flag was not cleared: no edge */
+    assert_false(take_irq8());               /* the flag was not cleared: no edge */
     assert_int_equal(cmos_read(0x0C), 0xD0); /* the periodic flag shows without its enable */
     assert_int_equal(cmos_read(0x0C), 0x00);
     run_for(SECOND);
