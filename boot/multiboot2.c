@@ -281,34 +281,33 @@ static bool take_new_rsdp(struct parser *parser, const u8 *tag, u32 size)
     return true;
 }
 
+/* The last word of each: may there be several? */
+#define TAG(type, name, take, smallest, many) [type] = {name, take, smallest, many}
+#define CONTENT(structure)                    (sizeof(structure) - sizeof(struct tag_header))
+
 static const struct {
     const char *name;
     bool (*take)(struct parser *parser, const u8 *tag, u32 size);
-    u32 smallest;
+    u32 smallest; /* without the header */
     bool many;
 } tags[] = {
-    [TAG_COMMAND_LINE] = {"command line",       take_command_line,      sizeof(struct tag_header),                false},
-    [TAG_MODULE] = {"module",             take_module,            sizeof(struct module_tag),                true },
-    [TAG_MEMORY_MAP] = {"memory map",         take_memory_map,        sizeof(struct map_tag),                   false},
-    [TAG_FRAMEBUFFER] = {"framebuffer",        take_framebuffer,       sizeof(struct framebuffer_tag),           false},
-    [TAG_EFI32_SYSTEM_TABLE] = {"EFI32 system table", take_efi_system_table,
-                          sizeof(struct tag_header) + sizeof(u32),                                                false},
-    [TAG_EFI64_SYSTEM_TABLE] = {"EFI64 system table", take_efi_system_table,
-                          sizeof(struct tag_header) + sizeof(u64),                                                false},
-    [TAG_ACPI_OLD_RSDP] = {"ACPI 1.0 RSDP",      take_old_rsdp,          sizeof(struct tag_header) + RSDP_V1_SIZE,
-                          false                                                                                        },
-    [TAG_ACPI_NEW_RSDP] = {"ACPI 2.0 RSDP",      take_new_rsdp,          sizeof(struct tag_header) + RSDP_V2_SIZE,
-                          false                                                                                        },
-    [TAG_EFI_MEMORY_MAP] = {"EFI memory map",     take_efi_map,           sizeof(struct map_tag),                   false},
-    [TAG_EFI_BOOT_SERVICES] = {"EFI boot services",  take_efi_boot_services,
-                          sizeof(struct tag_header),                                                              false},
+    TAG(TAG_COMMAND_LINE, "command line", take_command_line, 0, false),
+    TAG(TAG_MODULE, "module", take_module, CONTENT(struct module_tag), true),
+    TAG(TAG_MEMORY_MAP, "memory map", take_memory_map, CONTENT(struct map_tag), false),
+    TAG(TAG_FRAMEBUFFER, "framebuffer", take_framebuffer, CONTENT(struct framebuffer_tag), false),
+    TAG(TAG_EFI32_SYSTEM_TABLE, "EFI32 system table", take_efi_system_table, sizeof(u32), false),
+    TAG(TAG_EFI64_SYSTEM_TABLE, "EFI64 system table", take_efi_system_table, sizeof(u64), false),
+    TAG(TAG_ACPI_OLD_RSDP, "ACPI 1.0 RSDP", take_old_rsdp, RSDP_V1_SIZE, false),
+    TAG(TAG_ACPI_NEW_RSDP, "ACPI 2.0 RSDP", take_new_rsdp, RSDP_V2_SIZE, false),
+    TAG(TAG_EFI_MEMORY_MAP, "EFI memory map", take_efi_map, CONTENT(struct map_tag), false),
+    TAG(TAG_EFI_BOOT_SERVICES, "EFI boot services", take_efi_boot_services, 0, false),
 };
 
 static bool take_tag(struct parser *parser, u32 type, const u8 *tag, u32 size)
 {
     if (type >= ARRAY_SIZE(tags) || tags[type].take == NULL)
         return true;
-    if (size < tags[type].smallest)
+    if (size - sizeof(struct tag_header) < tags[type].smallest)
         return REFUSE(parser, "The %s tag is truncated.", tags[type].name);
     if (!tags[type].many && (parser->seen & BIT(type)) != 0)
         return REFUSE(parser, "There are two %s tags.", tags[type].name);
