@@ -438,6 +438,7 @@ static bool parse_dsdt(const void *aml, u32 size)
     return info.s5_known;
 }
 
+/* In the last one a mention that is no definition comes first. */
 static void s5_in_its_usual_forms(void **state)
 {
     static const struct {
@@ -449,7 +450,6 @@ static void s5_in_its_usual_forms(void **state)
         {"\x08_S5_\x12\x08\x04\x00\x01\0\0",                       12, 0, 1},
         {"\x08\\_S5_\x12\x0A\x02\x0B\x07\x00\x0C\x03\x00\x00\x00", 17, 7, 3},
         {"\x08_S5_\x12\x40\x01\x04\x0A\x06\x01\0\0",               14, 6, 1},
-        /* a mention that is no definition comes first */
         {"\x70_S5_\x12\x08_S5_\x12\x06\x04\x01\x01",               16, 1, 1},
     };
 
