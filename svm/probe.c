@@ -106,9 +106,10 @@ struct svm_cpuid svm_read_cpuid(void)
     return found;
 }
 
+/* CPUs without the lock have no use for VM_CR, and those of emulators not even the MSR. */
 bool svm_unlock(bool *changed)
 {
-    u64 control = rdmsr(MSR_VM_CR);
+    u64 control = svm_cpuid.features & SVM_LOCK ? rdmsr(MSR_VM_CR) : 0;
 
     if (changed)
         *changed = false;
