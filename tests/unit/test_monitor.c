@@ -1,0 +1,1241 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SPDX-FileCopyrightText: The Bulkhead authors */
+
+#include <asm/prctl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* The whole monitor against a machine of paper: typed bytes in, the terminal's text out. */
+
+#include "core/console.c"
+#include "core/cpu.h"
+#include "core/host.h"
+#include "core/lifecycle.h"
+#include "core/log.h"
+#include "core/sched.h"
+#include "core/terminal.h"
+#include "monitor/command.h"
+#include "monitor/monitor.h"
+
+#define PROMPT        "bulkhead> "
+#define RING_SIZE     65536
+#define SCREEN_SIZE   (1 << 20)
+#define FLEET         1000
+#define MANY_POLLS    200000
+#define POLLS_AT_REST 20
+
+/* ---- the machine of paper ---- */
+
+static struct {
+    char screen[SCREEN_SIZE];
+    size_t size;
+    size_t queued; /* in the terminal's ring */
+    size_t drain;  /* bytes that the line sends between two polls */
+    char input[SCREEN_SIZE];
+    size_t input_size, input_taken;
+} line;
+
+static struct vm *vms[FLEET];
+static u32 vm_total;
+static bool settled;
+static const char *refusal; /* what vm_start and the others answer; NULL: they begin */
+static u64 patience;
+static void (*listener)(struct vm *vm, enum vm_event what);
+static char guest_got[SCREEN_SIZE];
+static size_t guest_got_size;
+static const char *kernel_log;
+static u32 wakes;
+static jmp_buf shutdown;
+static struct cpu paper_cpus[2];
+static struct cpu *paper_cpu_table[] = {&paper_cpus[0], &paper_cpus[1]};
+
+const char bulkhead_version[] = "1.2-test";
+struct host host;
+struct cpu **cpus = paper_cpu_table;
+u32 cpu_count = 2;
+
+void terminal_write(const char *text, size_t size)
+{
+    assert_true(line.size + size < SCREEN_SIZE);
+    memcpy(line.screen + line.size, text, size);
+    line.size += size;
+    line.screen[line.size] = '\0';
+    line.queued += size;
+    assert_true(line.queued <= RING_SIZE);
+}
+
+size_t terminal_room(void)
+{
+    return RING_SIZE - line.queued;
+}
+
+size_t terminal_read(char *to, size_t size)
+{
+    size_t count = 0;
+
+    while (count < size && line.input_taken < line.input_size)
+        to[count++] = line.input[line.input_taken++];
+    return count;
+}
+
+size_t log_read(u64 *position, char *to, size_t size)
+{
+    size_t length = strlen(kernel_log), count = 0;
+
+    while (count < size && *position < length)
+        to[count++] = kernel_log[(*position)++];
+    return count;
+}
+
+struct vm *vm_next(const struct vm *vm)
+{
+    u32 index = 0;
+
+    while (vm != NULL && index < vm_total && vms[index++] != vm)
+        ;
+    return index < vm_total ? vms[index] : NULL;
+}
+
+struct vm *vm_find(const char *name)
+{
+    for (u32 i = 0; i < vm_total; i++) {
+        if (strcmp(vms[i]->config.name, name) == 0)
+            return vms[i];
+    }
+    return NULL;
+}
+
+const char *vm_state_name(const struct vm *vm)
+{
+    static const char *const names[] = {
+        [VM_STOPPED] = "stopped", [VM_STARTING] = "starting", [VM_RUNNING] = "running",
+        [VM_PAUSING] = "running", [VM_PAUSED] = "paused",     [VM_STOPPING] = "stopping",
+        [VM_CRASHED] = "crashed",
+    };
+
+    return names[vm->state];
+}
+
+static bool begin_transition(char error[VM_ERROR_SIZE])
+{
+    if (refusal != NULL)
+        snprintf(error, VM_ERROR_SIZE, "%s", refusal);
+    settled = false;
+    return refusal == NULL;
+}
+
+bool vm_start(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    return begin_transition(error);
+}
+
+bool vm_destroy(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    return begin_transition(error);
+}
+
+bool vm_pause(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    return begin_transition(error);
+}
+
+bool vm_resume(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    return begin_transition(error);
+}
+
+bool vm_settled(const struct vm *vm)
+{
+    return settled;
+}
+
+void lifecycle_set_listener(void (*event)(struct vm *vm, enum vm_event what))
+{
+    listener = event;
+}
+
+void vm_input(struct vm *vm, u8 byte)
+{
+    assert_true(console_type(&vm->console, byte));
+}
+
+void sched_wake_boot_cpu(void)
+{
+    wakes++;
+}
+
+void *pool_alloc(u64 pages)
+{
+    return calloc(pages, PAGE_SIZE);
+}
+
+void pool_free(void *memory, u64 pages)
+{
+    free(memory);
+}
+
+struct memory_stats memory_stats(void)
+{
+    return (struct memory_stats){
+        .total = GIB, .free = 512 * MIB, .pool = 8 * MIB, .pool_used = MIB};
+}
+
+u64 guest_memory_table_pages(const struct guest_memory *memory)
+{
+    return 3;
+}
+
+u64 host_uptime_ns(void)
+{
+    return 90000000000ULL;
+}
+
+u64 host_ns_to_tsc(u64 ns)
+{
+    return patience;
+}
+
+void host_shutdown(bool reboot)
+{
+    longjmp(shutdown, reboot ? 2 : 1);
+}
+
+const char *exit_kind_name(enum exit_kind kind)
+{
+    static const char *const names[EXIT_KIND_COUNT] = {
+        [EXIT_NONE] = "none",
+        [EXIT_CPUID] = "cpuid",
+        [EXIT_HLT] = "hlt",
+        [EXIT_PORT] = "port",
+    };
+
+    return names[kind];
+}
+
+/* ---- helpers ---- */
+
+static struct vm *add_vm(const char *name, enum vm_state state)
+{
+    struct vm *vm = calloc(1, sizeof(*vm));
+
+    assert_true(vm_total < FLEET);
+    config_partition_defaults(&vm->config, name);
+    vm->config.memory = 256 * MIB;
+    vm->state = state;
+    vm->vcpu_count = 1;
+    vms[vm_total++] = vm;
+    if (state != VM_STOPPED) {
+        vm->vcpus = calloc(1, sizeof(struct vcpu *));
+        vm->vcpus[0] = calloc(1, sizeof(struct vcpu));
+        vm->vcpus[0]->cpu = &paper_cpus[0];
+    }
+    return vm;
+}
+
+/* Polls until nothing more comes. */
+static void settle(void)
+{
+    u32 rest = 0;
+
+    for (u32 i = 0; i < MANY_POLLS && rest < POLLS_AT_REST; i++) {
+        size_t before = line.size;
+        bool more = monitor_poll();
+
+        line.queued -= MIN(line.queued, line.drain);
+        rest = more || line.size != before || line.queued > 0 ? 0 : rest + 1;
+        if (more && line.size == before && line.queued == 0 && i > POLLS_AT_REST * 100)
+            return; /* it waits */
+    }
+}
+
+static void type_bytes(const char *bytes, size_t size)
+{
+    assert_true(line.input_size + size < SCREEN_SIZE);
+    memcpy(line.input + line.input_size, bytes, size);
+    line.input_size += size;
+    settle();
+}
+
+static void type(const char *text)
+{
+    type_bytes(text, strlen(text));
+}
+
+static void clear(void)
+{
+    line.size = 0;
+    line.screen[0] = '\0';
+}
+
+/* Types a command; what it answered, without its echo and the next prompt. */
+static const char *answer(const char *command)
+{
+    char *start, *end;
+
+    clear();
+    type(command);
+    type("\r");
+    start = strstr(line.screen, "\r\n");
+    assert_non_null(start);
+    start += 2;
+    end = strstr(start, "\r" PROMPT);
+    assert_non_null(end);
+    *end = '\0';
+    return start;
+}
+
+/* The guest takes what was typed to it. */
+static const char *guest_read(struct vm *vm)
+{
+    struct console *console = &vm->console;
+
+    guest_got_size = 0;
+    while (console->input_tail != console->input_head)
+        guest_got[guest_got_size++] =
+            (char)console->input[console->input_tail++ % CONSOLE_INPUT_SIZE];
+    guest_got[guest_got_size] = '\0';
+    return guest_got;
+}
+
+static void guest_print(struct vm *vm, const char *text)
+{
+    for (; *text != '\0'; text++)
+        console_put(&vm->console, (u8)*text);
+}
+
+#define EXPECT(text) assert_non_null(strstr(line.screen, text))
+#define REFUSE(text) assert_null(strstr(line.screen, text))
+
+static int setup(void **state)
+{
+    memset(&line, 0, sizeof(line));
+    memset(&host, 0, sizeof(host));
+    memset(paper_cpus, 0, sizeof(paper_cpus));
+    paper_cpus[0].self = &paper_cpus[0];
+    paper_cpus[1].self = &paper_cpus[1];
+    paper_cpus[1].index = 1;
+    syscall(SYS_arch_prctl, ARCH_SET_GS, &paper_cpus[0]);
+    line.drain = RING_SIZE;
+    host.tsc_hz = 1000000000;
+    patience = UINT64_MAX / 4;
+    refusal = NULL;
+    settled = true;
+    kernel_log = "";
+    wakes = 0;
+    monitor_init();
+    settle();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    clear();
+    type("\x1d\r\x03interactive\r");
+    for (u32 i = 0; i < vm_total; i++) {
+        console_free(&vms[i]->console);
+        if (vms[i]->vcpus != NULL)
+            free(vms[i]->vcpus[0]);
+        free(vms[i]->vcpus);
+        free(vms[i]);
+    }
+    vm_total = 0;
+    return 0;
+}
+
+/* ---- JSON: a checker ---- */
+
+static const char *json_value(const char *at);
+
+static const char *json_string(const char *at)
+{
+    if (at == NULL || *at++ != '"')
+        return NULL;
+    for (; *at != '"'; at++) {
+        if ((u8)*at < ' ')
+            return NULL;
+        if (*at == '\\' && *++at == 'u')
+            at += 4;
+    }
+    return at + 1;
+}
+
+static const char *json_members(const char *at, char close, bool keys)
+{
+    if (*++at == close)
+        return at + 1;
+    for (;; at++) {
+        if (keys) {
+            at = json_string(at);
+            if (at == NULL || *at++ != ':')
+                return NULL;
+        }
+        at = json_value(at);
+        if (at == NULL || (*at != ',' && *at != close))
+            return NULL;
+        if (*at == close)
+            return at + 1;
+    }
+}
+
+static const char *json_value(const char *at)
+{
+    static const char *const words[] = {"true", "false"};
+
+    if (*at == '{')
+        return json_members(at, '}', true);
+    if (*at == '[')
+        return json_members(at, ']', false);
+    if (*at == '"')
+        return json_string(at);
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+        if (strncmp(at, words[i], strlen(words[i])) == 0)
+            return at + strlen(words[i]);
+    }
+    return strspn(at, "0123456789") > 0 ? at + strspn(at, "0123456789") : NULL;
+}
+
+static const char *json_answer(const char *command)
+{
+    const char *text = answer(command);
+    const char *end = json_value(text);
+
+    assert_non_null(end);
+    assert_string_equal(end, "\r\n");
+    return text;
+}
+
+/* ---- the prompt ---- */
+
+static void test_the_prompt_stands_there(void **state)
+{
+    EXPECT(PROMPT);
+    clear();
+    type("\r");
+    EXPECT("\r\n\r" PROMPT);
+    REFUSE("error");
+}
+
+static void test_mistakes(void **state)
+{
+    add_vm("web", VM_RUNNING);
+    assert_string_equal(answer("lst"), "error: unknown command 'lst', did you mean 'list'?\r\n");
+    assert_string_equal(answer("frobnicate"),
+                        "error: unknown command 'frobnicate', 'help' lists them\r\n");
+    assert_string_equal(answer("info"), "error: usage: info NAME\r\n");
+    assert_string_equal(answer("list web"), "error: usage: list\r\n");
+    assert_string_equal(answer("info nobody"), "error: there is no partition 'nobody'\r\n");
+    assert_string_equal(answer("info \"web"), "error: a double quote is not closed\r\n");
+    assert_string_equal(answer("list -o xml"), "error: -o wants the word json behind it\r\n");
+    assert_string_equal(json_answer("info nobody -o json"),
+                        "{\"ok\":false,\"error\":\"there is no partition 'nobody'\"}\r\n");
+}
+
+static void test_completion(void **state)
+{
+    add_vm("web", VM_RUNNING);
+    add_vm("db", VM_RUNNING);
+    clear();
+    type("inf\tw\t\r");
+    EXPECT("Name                web\r\n");
+    clear();
+    type("help cons\t\r");
+    EXPECT("console NAME\r\n");
+    clear();
+    type("list w\t\r");
+    EXPECT("error: usage: list\r\n");
+    clear();
+    type("start \t\x15");
+    EXPECT("\r\nweb  db\r\n");
+    clear();
+    type("start web d\t\x15");
+    EXPECT("\a");
+}
+
+/* ---- list and info ---- */
+
+static void test_list(void **state)
+{
+    struct vm *web = add_vm("web", VM_RUNNING);
+
+    strcpy(add_vm("small", VM_CRASHED)->message, "triple fault");
+    web->config.vcpus = 2;
+    web->vcpus[0]->guest_cycles = 1500000;
+    web->vcpus[0]->host_cycles = 500000;
+    web->vcpus[0]->exits[EXIT_HLT] = 40;
+    web->vcpus[0]->exits[EXIT_PORT] = 2;
+    assert_string_equal(answer("list"),
+                        "NAME   STATE    VCPUS   MEMORY  CPU-TIME  EXITS  MESSAGE\r\n"
+                        "web    running      2  256 MiB      2 ms     42  \r\n"
+                        "small  crashed      1  256 MiB      0 ns      0  triple fault\r\n");
+    assert_string_equal(json_answer("list -o json"),
+                        "{\"ok\":true,\"partitions\":["
+                        "{\"name\":\"web\",\"state\":\"running\",\"vcpus\":2,"
+                        "\"memory\":268435456,\"cpu_time_ns\":2000000,\"exits\":42,"
+                        "\"message\":\"\"},"
+                        "{\"name\":\"small\",\"state\":\"crashed\",\"vcpus\":1,"
+                        "\"memory\":268435456,\"cpu_time_ns\":0,\"exits\":0,"
+                        "\"message\":\"triple fault\"}]}\r\n");
+}
+
+static void test_list_of_none(void **state)
+{
+    assert_non_null(strstr(answer("list"), "There are no partitions."));
+    assert_string_equal(json_answer("list -o json"), "{\"ok\":true,\"partitions\":[]}\r\n");
+}
+
+static void test_list_of_a_fleet_on_a_slow_line(void **state)
+{
+    char name[32];
+    const char *text;
+    u32 lines = 0;
+
+    line.drain = 100;
+    for (u32 i = 0; i < FLEET; i++) {
+        snprintf(name, sizeof(name), "partition-number-%u", i);
+        add_vm(name, VM_STOPPED);
+    }
+    for (text = answer("list"); (text = strstr(text, "\r\n")) != NULL; text++)
+        lines++;
+    assert_int_equal(lines, FLEET + 1);
+    assert_non_null(strstr(json_answer("list -o json"), "partition-number-999"));
+}
+
+static void test_info(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+    const char *text;
+
+    strcpy(vm->config.cmdline, "console=ttyS0 name=\"x y\" \\");
+    memcpy(vm->config.modules, "a\0bc", 5);
+    vm->config.module_count = 2;
+    vm->exit_status = 33;
+    vm->hypervisor_pages = 10;
+    vm->memory.mapped = 256 * MIB;
+    vm->config.exit_port = 0xF4;
+    vm->starts = 3;
+    text = answer("info web");
+    assert_non_null(strstr(text, "Command line        console=ttyS0 name=\"x y\" \\\r\n"));
+    assert_non_null(strstr(text, "Modules             a bc\r\n"));
+    assert_non_null(strstr(text, "May run on CPUs     0-1\r\n"));
+    assert_non_null(strstr(text, "Exit port           0xf4\r\n"));
+    assert_non_null(strstr(text, "  page tables       12 KiB\r\n"));
+    assert_non_null(strstr(text, "VCPU  CPU  STATE "));
+    text = json_answer("info web -o json");
+    assert_non_null(strstr(text, "\"cmdline\":\"console=ttyS0 name=\\\"x y\\\" \\\\\""));
+    assert_non_null(strstr(text, "\"exit_status\":33"));
+    assert_non_null(strstr(text, "\"hypervisor_memory\":40960"));
+    assert_non_null(strstr(text, "\"vcpu\":[{\"index\":0,\"cpu\":0,\"state\":\"parked\""));
+}
+
+static void test_info_of_a_stopped_one(void **state)
+{
+    add_vm("web", VM_STOPPED);
+    assert_non_null(strstr(json_answer("info web -o json"), "\"vcpu\":[]"));
+}
+
+/* ---- transitions ---- */
+
+static void test_start_waits_and_tells(void **state)
+{
+    struct vm *vm = add_vm("web", VM_STOPPED);
+
+    clear();
+    type("start web\r");
+    type("version\r");
+    REFUSE("started");
+    REFUSE("Bulkhead");
+    vm->state = VM_RUNNING;
+    settled = true;
+    settle();
+    EXPECT("start web\r\n'web' started\r\n\r" PROMPT);
+    EXPECT("Bulkhead 1.2-test\r\n\r" PROMPT);
+}
+
+static void test_start_that_ended_already(void **state)
+{
+    struct vm *vm = add_vm("small", VM_STOPPED);
+
+    clear();
+    type("start small -o json\r");
+    vm->starts = 1;
+    settled = true;
+    settle();
+    EXPECT("{\"ok\":true,\"name\":\"small\",\"state\":\"stopped\"}\r\n");
+}
+
+static void test_start_refused(void **state)
+{
+    add_vm("web", VM_RUNNING);
+    refusal = "'web' is already running";
+    assert_string_equal(answer("start web"), "error: 'web' is already running\r\n");
+    assert_string_equal(json_answer("start web -o json"),
+                        "{\"ok\":false,\"error\":\"'web' is already running\"}\r\n");
+}
+
+static void test_start_that_fails_later(void **state)
+{
+    struct vm *vm = add_vm("web", VM_STOPPED);
+
+    clear();
+    type("start web\r");
+    strcpy(vm->message, "vmlinuz is truncated");
+    settled = true;
+    settle();
+    EXPECT("error: vmlinuz is truncated\r\n\r" PROMPT);
+}
+
+static void test_the_other_transitions(void **state)
+{
+    static const struct {
+        const char *command, *done;
+        enum vm_state reached, missed;
+    } cases[] = {
+        {"destroy web\r", "'web' destroyed", VM_STOPPED, VM_RUNNING},
+        {"pause web\r",   "'web' paused",    VM_PAUSED,  VM_STOPPED},
+        {"resume web\r",  "'web' resumed",   VM_RUNNING, VM_STOPPED},
+    };
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        clear();
+        type(cases[i].command);
+        REFUSE(cases[i].done);
+        vm->state = cases[i].reached;
+        settled = true;
+        settle();
+        EXPECT(cases[i].done);
+        clear();
+        type(cases[i].command);
+        vm->state = cases[i].missed;
+        settled = true;
+        settle();
+        EXPECT("error: 'web' is ");
+    }
+}
+
+static void test_ctrl_c_gives_up_waiting(void **state)
+{
+    add_vm("web", VM_STOPPED);
+    clear();
+    type("start web\r");
+    type("list\r\x03");
+    EXPECT("^C\r\n\r" PROMPT);
+    settled = true;
+    settle();
+    REFUSE("started");
+    REFUSE("NAME");
+}
+
+/* ---- console ---- */
+
+static void attach(struct vm *vm)
+{
+    char command[64];
+
+    clear();
+    snprintf(command, sizeof(command), "console %s\r\n", vm->config.name);
+    type(command);
+    EXPECT("Ctrl-] leaves");
+    assert_true(vm->console.watched);
+}
+
+static void test_console_passes_every_byte(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+    char all[256];
+    size_t size = 0;
+
+    attach(vm);
+    assert_string_equal(guest_read(vm), "");
+    for (int byte = 0; byte < 256; byte++) {
+        if (byte != 0x1D)
+            all[size++] = (char)byte;
+    }
+    type_bytes(all, size);
+    guest_read(vm);
+    assert_int_equal(guest_got_size, size);
+    assert_memory_equal(guest_got, all, size);
+    clear();
+    for (size_t i = 0; i < size; i++)
+        console_put(&vm->console, (u8)all[i]);
+    settle();
+    assert_int_equal(line.size, size);
+    assert_memory_equal(line.screen, all, size);
+    clear();
+    type("\x1d\r");
+    EXPECT("\r\n\r" PROMPT);
+    assert_false(vm->console.watched);
+}
+
+static void test_the_escape_twice_goes_to_the_guest(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    attach(vm);
+    type("a\x1d\x1d"
+         "b");
+    assert_string_equal(guest_read(vm), "a\x1d"
+                                        "b");
+    REFUSE(PROMPT "l");
+    type("\x1dlist\r");
+    EXPECT("NAME  STATE");
+    assert_string_equal(guest_read(vm), "");
+}
+
+static void test_the_escape_alone_leaves_after_a_while(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    attach(vm);
+    clear();
+    type("\x1d");
+    REFUSE(PROMPT);
+    type("\x1d");
+    assert_string_equal(guest_read(vm), "\x1d");
+    patience = 0;
+    type("\x1d\r");
+    patience = UINT64_MAX / 4;
+    attach(vm);
+    clear();
+    patience = 0;
+    type("\x1d\r");
+    attach(vm);
+    clear();
+    type("\x1d");
+    EXPECT("\r" PROMPT);
+}
+
+static void test_another_escape_can_be_chosen(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    strcpy(host.boot.cmdline, "console=com1 escape=^A");
+    clear();
+    type("console web\r\x1d");
+    EXPECT("Ctrl-A leaves");
+    assert_string_equal(guest_read(vm), "\x1d");
+    clear();
+    type("\x01\r");
+    EXPECT(PROMPT);
+}
+
+static void test_console_replays_what_was_missed(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    guest_print(vm, "first boot line\r\n");
+    attach(vm);
+    EXPECT("first boot line\r\n");
+    type("\x1d\r");
+    guest_print(vm, "second line\r\n");
+    attach(vm);
+    REFUSE("first boot line");
+    EXPECT("second line\r\n");
+    REFUSE("dropped");
+    type("\x1d\r");
+}
+
+static void test_console_says_what_was_overwritten(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    for (int i = 0; i < CONSOLE_RING_SIZE + 123; i++)
+        console_put(&vm->console, 'x');
+    attach(vm);
+    EXPECT("[123 bytes dropped]");
+    type("\x1d\r");
+}
+
+static void test_a_flood_leaves_room_for_the_person(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+    size_t most = 0;
+
+    attach(vm);
+    line.drain = 16;
+    clear();
+    for (int i = 0; i < 300; i++) {
+        for (int j = 0; j < 1000; j++)
+            console_put(&vm->console, 'x');
+        monitor_poll();
+        line.queued -= MIN(line.queued, line.drain);
+        most = MAX(most, line.queued);
+    }
+    assert_true(most <= 4096);
+    line.drain = RING_SIZE;
+    type("\x1d\r");
+    EXPECT("bytes dropped]");
+    EXPECT("\r" PROMPT);
+}
+
+static void test_console_outlives_the_guest(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    attach(vm);
+    guest_print(vm, "last words");
+    strcpy(vm->message, "triple fault");
+    vm->state = VM_CRASHED;
+    settle();
+    assert_non_null(strstr(strstr(line.screen, "last words"), "[web is crashed: triple fault]"));
+    clear();
+    type("x");
+    EXPECT("\a");
+    console_free(&vm->console);
+    vm->message[0] = '\0';
+    vm->state = VM_RUNNING;
+    vm->starts++;
+    guest_print(vm, "hello again");
+    settle();
+    EXPECT("hello again");
+    EXPECT("[web runs]");
+    type("x");
+    assert_string_equal(guest_read(vm), "x");
+    type("\x1d\r");
+}
+
+static void test_a_paste_waits_for_a_slow_guest(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+    static char paste[12000];
+    size_t got = 0;
+
+    for (size_t i = 0; i < sizeof(paste); i++)
+        paste[i] = (char)('a' + i % 26);
+    attach(vm);
+    memcpy(line.input + line.input_size, paste, sizeof(paste));
+    line.input_size += sizeof(paste);
+    for (int i = 0; i < 5000 && got < sizeof(paste); i++) {
+        monitor_poll();
+        if (i % 10 == 0) {
+            guest_read(vm);
+            assert_memory_equal(guest_got, paste + got, guest_got_size);
+            got += guest_got_size;
+        }
+    }
+    assert_int_equal(got, sizeof(paste));
+    REFUSE("\a");
+    type("\x1d\r");
+}
+
+static void test_a_guest_that_does_not_read_can_be_left(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+    static char paste[8000];
+
+    memset(paste, 'p', sizeof(paste));
+    attach(vm);
+    patience = 0;
+    type_bytes(paste, sizeof(paste));
+    EXPECT("\a");
+    clear();
+    type("\x1d\r");
+    EXPECT(PROMPT);
+}
+
+/* ---- what it has to tell about one ---- */
+
+static void test_log(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    guest_print(vm, "Linux version\r\n\x1b[1m\"ok\"\xff\xc3\xa4");
+    assert_string_equal(answer("log web"), "Linux version\r\n\x1b[1m\"ok\"\xff\xc3\xa4\r\n");
+    assert_string_equal(json_answer("log web -o json"),
+                        "{\"ok\":true,\"name\":\"web\",\"log\":\"Linux version\\r\\n"
+                        "\\u001b[1m\\\"ok\\\"\xEF\xBF\xBD\xc3\xa4\"}\r\n");
+}
+
+static void test_log_of_a_full_ring_keeps_characters_whole(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+    const char *text;
+
+    for (int i = 0; i < 30000; i++)
+        guest_print(vm, "\xe2\x82\xac");
+    line.drain = 700;
+    text = json_answer("log web -o json");
+    assert_int_equal(strlen(text), strlen("{\"ok\":true,\"name\":\"web\",\"log\":\"\"}\r\n") +
+                                       CONSOLE_RING_SIZE - 1 + 3);
+    assert_non_null(strstr(text, "\"log\":\"\xEF\xBF\xBD\xe2\x82\xac\xe2\x82\xac"));
+}
+
+static void test_exits(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    vm->vcpus[0]->exits[EXIT_CPUID] = 10;
+    vm->vcpus[0]->exit_cycles[EXIT_CPUID] = 10000;
+    vm->vcpus[0]->exits[EXIT_PORT] = 2;
+    vm->vcpus[0]->exit_cycles[EXIT_PORT] = 50000;
+    assert_string_equal(answer("exits web"), "EXIT   COUNT   TIME   EACH  CYCLES\r\n"
+                                             "port       2  50 us  25 us   50000\r\n"
+                                             "cpuid     10  10 us   1 us   10000\r\n");
+    assert_string_equal(json_answer("exits web -o json"),
+                        "{\"ok\":true,\"name\":\"web\",\"exits\":["
+                        "{\"kind\":\"port\",\"count\":2,\"time_ns\":50000,\"each_ns\":25000,"
+                        "\"cycles\":50000},"
+                        "{\"kind\":\"cpuid\",\"count\":10,\"time_ns\":10000,\"each_ns\":1000,"
+                        "\"cycles\":10000}]}\r\n");
+    add_vm("db", VM_STOPPED);
+    assert_string_equal(answer("exits db"),
+                        "error: 'db' is stopped and has no virtual CPUs now\r\n");
+}
+
+static void test_dump(void **state)
+{
+    struct vm *vm = add_vm("web", VM_CRASHED);
+    const char *text, *older;
+
+    strcpy(vm->message, "triple fault");
+    vm->vcpus[0]->gpr[GPR_R15] = 0xABC;
+    vm->vcpus[0]->trace_next = EXIT_TRACE_SIZE + 1;
+    vm->vcpus[0]->trace[0] =
+        (struct exit_trace){.rip = 0x2000, .reason = 12, .kind = EXIT_HLT, .qualification = 5};
+    vm->vcpus[0]->trace[1] = (struct exit_trace){.rip = 0x1000, .reason = 10, .kind = EXIT_CPUID};
+    text = answer("dump web");
+    older = strstr(text, "cpuid");
+    assert_non_null(older);
+    assert_non_null(strstr(older, "hlt"));
+    assert_non_null(strstr(text, "R15 0000000000000abc"));
+    assert_non_null(strstr(text, "Message             triple fault\r\n"));
+    text = json_answer("dump web -o json");
+    assert_non_null(strstr(text, "\"r15\":\"0xabc\""));
+    assert_non_null(strstr(text, "{\"kind\":\"hlt\",\"reason\":12,\"qualification\":\"0x5\","
+                                 "\"rip\":\"0x2000\"}]}]}"));
+}
+
+/* ---- the host ---- */
+
+static void test_capabilities_without_virtualisation(void **state)
+{
+    strcpy(host.features.vendor, "GenuineIntel");
+    strcpy(host.report.refusal, "VT-x is turned off and locked by the firmware");
+    host.report.features[0] = (struct hvm_feature){"VT-x", FEATURE_USED};
+    host.report.features[1] = (struct hvm_feature){"EPT", FEATURE_MISSING};
+    host.report.feature_count = 2;
+    assert_string_equal(answer("capabilities"),
+                        "Vendor              GenuineIntel\r\n"
+                        "Model               \r\n"
+                        "Virtualisation      none\r\n"
+                        "Usable              no\r\n"
+                        "Refusal             VT-x is turned off and locked by the firmware\r\n"
+                        "Note                \r\n"
+                        "Used                VT-x\r\n"
+                        "Absent but needed   EPT\r\n");
+    assert_non_null(strstr(json_answer("capabilities -o json"),
+                           "\"usable\":false,\"refusal\":\"VT-x is turned off and locked by the "
+                           "firmware\",\"note\":\"\",\"features\":["
+                           "{\"name\":\"VT-x\",\"state\":\"used\"},"
+                           "{\"name\":\"EPT\",\"state\":\"missing\"}]"));
+}
+
+static void test_capabilities_fit_the_screen(void **state)
+{
+    const char *text;
+
+    for (u32 i = 0; i < HVM_FEATURES_MAX; i++)
+        host.report.features[i] = (struct hvm_feature){"virtual-interrupt delivery", i % 2};
+    host.report.feature_count = HVM_FEATURES_MAX;
+    text = answer("capabilities");
+    while (*text != '\0') {
+        size_t length = strcspn(text, "\r");
+
+        assert_true(length <= 80);
+        text += length + 2;
+    }
+}
+
+static void test_host(void **state)
+{
+    const char *text;
+
+    host.wx_pages = 0;
+    host.pages = 1234;
+    host.cpus_in_tables = 3;
+    host.tsc_source = "CPUID leaf 15h";
+    paper_cpus[1].apic_id = 6;
+    text = answer("host");
+    assert_non_null(strstr(text, "CPUs in use         2\r\nCPUs listed         3\r\n"));
+    assert_non_null(strstr(text, "Host pages checked  1234\r\n  W and X at once   0\r\n"));
+    assert_non_null(strstr(text, "  free              512 MiB\r\n"));
+    text = json_answer("host -o json");
+    assert_non_null(strstr(text, "\"host_pages\":1234,\"host_pages_wx\":0"));
+    assert_non_null(strstr(text, "{\"index\":1,\"apic_id\":6,"));
+}
+
+static void test_images(void **state)
+{
+    strcpy(host.boot.modules[0].name, "vmlinuz");
+    host.boot.modules[0].size = 8 * MIB;
+    host.boot.module_count = 1;
+    assert_string_equal(answer("images"), "IMAGE     SIZE\r\nvmlinuz  8 MiB\r\n");
+    assert_string_equal(json_answer("images -o json"),
+                        "{\"ok\":true,\"images\":[{\"name\":\"vmlinuz\",\"size\":8388608}]}\r\n");
+}
+
+static void test_dmesg(void **state)
+{
+    kernel_log = "[0.0] one\r\n[0.1] \"two\"\r\n";
+    assert_string_equal(answer("dmesg"), kernel_log);
+    assert_string_equal(json_answer("dmesg -o json"),
+                        "{\"ok\":true,\"log\":\"[0.0] one\\n[0.1] \\\"two\\\"\\n\"}\r\n");
+}
+
+static void test_version_and_uptime(void **state)
+{
+    assert_string_equal(answer("version"), "Bulkhead 1.2-test\r\n");
+    assert_string_equal(json_answer("version -o json"),
+                        "{\"ok\":true,\"version\":\"1.2-test\"}\r\n");
+    assert_string_equal(answer("uptime"), "up for 1 min 30 s\r\n");
+    assert_string_equal(json_answer("uptime -o json"),
+                        "{\"ok\":true,\"uptime_ns\":90000000000}\r\n");
+}
+
+static void test_the_end(void **state)
+{
+    int how = setjmp(shutdown);
+
+    if (how == 0)
+        type("poweroff\r");
+    assert_int_equal(how, 1);
+    EXPECT("Turning off.\r\n");
+}
+
+/* ---- help ---- */
+
+static void test_help_fits_a_screen(void **state)
+{
+    const struct command *command = NULL;
+    const char *text;
+    char line_of_help[64];
+    u32 lines = 0;
+
+    for (text = answer("help"); *text != '\0'; lines++) {
+        size_t length = strcspn(text, "\r");
+
+        assert_true(length <= 80);
+        text += length + 2;
+    }
+    assert_true(lines + 2 <= 24);
+    while ((command = command_next(command)) != NULL) {
+        snprintf(line_of_help, sizeof(line_of_help), "%-13s %s", command->name, command->summary);
+        assert_non_null(strstr(answer("help"), line_of_help));
+    }
+}
+
+static void test_help_about_each_command(void **state)
+{
+    const struct command *command = NULL;
+    char text[64];
+
+    while ((command = command_next(command)) != NULL) {
+        snprintf(text, sizeof(text), "help %s", command->name);
+        assert_non_null(strstr(answer(text), "Example: "));
+        snprintf(text, sizeof(text), "help %s -o json", command->name);
+        assert_non_null(strstr(json_answer(text), command->name));
+        assert_true(strlen(command->summary) <= 25);
+        assert_int_equal(strncmp(command->example, command->name, strlen(command->name)), 0);
+    }
+    assert_non_null(strstr(answer("help lst"), "did you mean 'list'?"));
+    json_answer("help -o json");
+}
+
+/* ---- batch ---- */
+
+static void test_batch(void **state)
+{
+    add_vm("web", VM_RUNNING);
+    assert_string_equal(json_answer("version -o json"),
+                        "{\"ok\":true,\"version\":\"1.2-test\"}\r\n");
+    clear();
+    type("batch\r");
+    assert_string_equal(line.screen, "batch\r\n{\"ok\":true}\r\n");
+    clear();
+    type("version\nlst\n\n\"\nconsole web\nuptime\n");
+    assert_string_equal(
+        line.screen, "{\"ok\":true,\"version\":\"1.2-test\"}\r\n"
+                     "{\"ok\":false,\"error\":\"unknown command 'lst', did you mean 'list'?\"}\r\n"
+                     "{\"ok\":false,\"error\":\"a double quote is not closed\"}\r\n"
+                     "{\"ok\":false,\"error\":\"a console is for people: it cannot be JSON\"}\r\n"
+                     "{\"ok\":true,\"uptime_ns\":90000000000}\r\n");
+    clear();
+    type("interactive\r");
+    assert_string_equal(line.screen, "{\"ok\":true}\r\n\r" PROMPT "\x1b[K");
+}
+
+static void test_batch_refuses_what_does_not_fit(void **state)
+{
+    type("batch\r");
+    clear();
+    for (int i = 0; i < 2000; i++)
+        type("x");
+    type("\n");
+    assert_string_equal(line.screen, "{\"ok\":false,\"error\":\"the line is too long\"}\r\n");
+}
+
+static void test_batch_tells_events_between_answers(void **state)
+{
+    struct vm *vm = add_vm("web", VM_CRASHED);
+
+    strcpy(vm->message, "triple fault");
+    listener(vm, VM_EVENT_CRASH);
+    type("batch\r");
+    clear();
+    listener(vm, VM_EVENT_CRASH);
+    assert_string_equal(line.screen, "{\"event\":\"crash\",\"name\":\"web\",\"state\":\"crashed\","
+                                     "\"message\":\"triple fault\"}\r\n");
+    clear();
+    for (int i = 0; i < 2000; i++)
+        guest_print(vm, "much output");
+    line.drain = 0;
+    type("log web\n");
+    listener(vm, VM_EVENT_RESTART);
+    REFUSE("event");
+    line.drain = RING_SIZE;
+    settle();
+    EXPECT("\"}\r\n{\"event\":\"restart\"");
+    clear();
+    monitor_log_output("a log line\r\n", 12);
+    settle();
+    assert_string_equal(line.screen, "");
+}
+
+static void test_giving_up_answers_in_batch(void **state)
+{
+    add_vm("web", VM_STOPPED);
+    type("batch\r");
+    clear();
+    type("start web\n");
+    type("\x03");
+    assert_string_equal(line.screen, "{\"ok\":false,\"error\":\"abandoned\"}\r\n");
+}
+
+/* ---- the log between the lines ---- */
+
+static void test_log_lines_do_not_tear_the_typed_line(void **state)
+{
+    type("lis");
+    clear();
+    monitor_log_output("[1.0] news\r\n", 12);
+    assert_string_equal(line.screen, "\r\x1b[K[1.0] news\r\n\r" PROMPT "lis\x1b[K");
+    type("\x15");
+}
+
+static void test_log_lines_of_other_cpus_wait_for_a_poll(void **state)
+{
+    clear();
+    syscall(SYS_arch_prctl, ARCH_SET_GS, &paper_cpus[1]);
+    monitor_log_output("[1.0] news\r\n", 12);
+    syscall(SYS_arch_prctl, ARCH_SET_GS, &paper_cpus[0]);
+    assert_string_equal(line.screen, "");
+    assert_int_equal(wakes, 1);
+    settle();
+    EXPECT("[1.0] news\r\n\r" PROMPT);
+}
+
+static void test_log_lines_that_do_not_fit_are_counted(void **state)
+{
+    static const char news[] = "a line of the log that is not too short\r\n";
+    u32 shown = 0;
+    char note[64];
+
+    clear();
+    syscall(SYS_arch_prctl, ARCH_SET_GS, &paper_cpus[1]);
+    for (int i = 0; i < 1000; i++)
+        monitor_log_output(news, sizeof(news) - 1);
+    syscall(SYS_arch_prctl, ARCH_SET_GS, &paper_cpus[0]);
+    settle();
+    for (const char *at = line.screen; (at = strstr(at, news)) != NULL; at++)
+        shown++;
+    assert_true(shown > 100 && shown < 1000);
+    snprintf(note, sizeof(note), "[%u lines of the log not shown, see dmesg]\r\n", 1000 - shown);
+    EXPECT(note);
+}
+
+static void test_log_lines_show_while_a_command_waits(void **state)
+{
+    add_vm("web", VM_STOPPED);
+    clear();
+    type("start web\r");
+    monitor_log_output("[1.0] news\r\n", 12);
+    assert_string_equal(line.screen, "start web\r\n[1.0] news\r\n");
+    type("\x03");
+}
+
+static void test_log_lines_stay_out_of_a_console(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    attach(vm);
+    clear();
+    monitor_log_output("[1.0] news\r\n", 12);
+    settle();
+    assert_string_equal(line.screen, "");
+    type("\x1d\r");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_the_prompt_stands_there),
+        TEST(test_mistakes),
+        TEST(test_completion),
+        TEST(test_list),
+        TEST(test_list_of_none),
+        TEST(test_list_of_a_fleet_on_a_slow_line),
+        TEST(test_info),
+        TEST(test_info_of_a_stopped_one),
+        TEST(test_start_waits_and_tells),
+        TEST(test_start_that_ended_already),
+        TEST(test_start_refused),
+        TEST(test_start_that_fails_later),
+        TEST(test_the_other_transitions),
+        TEST(test_ctrl_c_gives_up_waiting),
+        TEST(test_console_passes_every_byte),
+        TEST(test_the_escape_twice_goes_to_the_guest),
+        TEST(test_the_escape_alone_leaves_after_a_while),
+        TEST(test_another_escape_can_be_chosen),
+        TEST(test_console_replays_what_was_missed),
+        TEST(test_console_says_what_was_overwritten),
+        TEST(test_a_flood_leaves_room_for_the_person),
+        TEST(test_console_outlives_the_guest),
+        TEST(test_a_paste_waits_for_a_slow_guest),
+        TEST(test_a_guest_that_does_not_read_can_be_left),
+        TEST(test_log),
+        TEST(test_log_of_a_full_ring_keeps_characters_whole),
+        TEST(test_exits),
+        TEST(test_dump),
+        TEST(test_capabilities_without_virtualisation),
+        TEST(test_capabilities_fit_the_screen),
+        TEST(test_host),
+        TEST(test_images),
+        TEST(test_dmesg),
+        TEST(test_version_and_uptime),
+        TEST(test_help_fits_a_screen),
+        TEST(test_help_about_each_command),
+        TEST(test_batch),
+        TEST(test_batch_refuses_what_does_not_fit),
+        TEST(test_batch_tells_events_between_answers),
+        TEST(test_giving_up_answers_in_batch),
+        TEST(test_log_lines_do_not_tear_the_typed_line),
+        TEST(test_log_lines_of_other_cpus_wait_for_a_poll),
+        TEST(test_log_lines_that_do_not_fit_are_counted),
+        TEST(test_log_lines_show_while_a_command_waits),
+        TEST(test_log_lines_stay_out_of_a_console),
+        cmocka_unit_test_setup(test_the_end, setup), /* the last: the monitor does not return */
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
