@@ -232,7 +232,7 @@ static bool place_initrd(const struct loader_request *request, const struct gues
     u64 limit = MIN(ram->low_size, (u64)setup->initrd_addr_max + 1);
     u64 gpa = initrd_address(plan, initrd->size, limit);
 
-    if (gpa == LOADER_NOWHERE || gpa < MIB)
+    if (gpa == LOADER_NOWHERE)
         return loader_refuse(plan, "initrd '%.40s' (%s) does not fit into %s of memory",
                              initrd->name, loader_size(initrd->size).text,
                              loader_size(loader_ram_size(ram)).text);

@@ -44,7 +44,7 @@ static bool find_in_notes(const u8 *notes, u64 size, u32 *entry)
 
         memcpy(&note, notes + at, sizeof(note));
         data = name + ALIGN_UP(note.name_size, NOTE_ALIGN);
-        if (data > size || !range_within(data, note.data_size, size))
+        if (!range_within(data, note.data_size, size))
             return false;
         if (note.type == XEN_ELFNOTE_PHYS32_ENTRY && note.name_size == sizeof(NOTE_OWNER) &&
             memcmp(notes + name, NOTE_OWNER, sizeof(NOTE_OWNER)) == 0 &&

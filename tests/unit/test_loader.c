@@ -169,6 +169,7 @@ static void test_bzimage_state(void **state)
 {
     make_bzimage();
     expect_planned(IMAGE_BZIMAGE);
+    memset(ram.base + 0x1000, 0xEE, 0x30000); /* what was there must not show */
     carry_out();
     expect_intact();
     assert_int_equal(in_ram(LOAD, 1), 0xC3);
@@ -177,6 +178,8 @@ static void test_bzimage_state(void **state)
     assert_int_equal(vcpu.rflags, 2);
     for (u64 address = 0; address < 4 * GIB; address += 2 * MIB)
         assert_int_equal(translate(address), address);
+    assert_int_equal(entry_of(vcpu.cr3, 512 * GIB, 39), 0);
+    assert_int_equal(entry_of(entry_of(vcpu.cr3, 0, 39) & ~0xFFFULL, 4 * GIB, 30), 0);
     assert_int_equal(vcpu.segments[SEG_CS].selector, 0x10);
     assert_int_equal(vcpu.segments[SEG_DS].selector, 0x18);
     assert_int_equal(vcpu.gdtr.limit, 0x1F);
@@ -226,8 +229,10 @@ static void test_bzimage_initrd(void **state)
     assert_int_equal(in_ram(vcpu.gpr[GPR_RSI] + 0x218, 4), RAM_SIZE - 8192);
     assert_int_equal(in_ram(vcpu.gpr[GPR_RSI] + 0x21C, 4), 5000);
     put(0x22C, 20 * MIB - 1, 4);
+    request.modules[0].size = 4096;
     expect_planned(IMAGE_BZIMAGE);
-    assert_int_equal(plan.module_gpa[0], 20 * MIB - 8192);
+    assert_int_equal(plan.module_gpa[0], 20 * MIB - 4096);
+    request.modules[0].size = 5000;
     put(0x22C, 17 * MIB - 1, 4); /* only the room below the kernel is left */
     expect_planned(IMAGE_BZIMAGE);
     assert_int_equal(plan.module_gpa[0], 16 * MIB - 8192);
@@ -280,8 +285,13 @@ static void test_bzimage_refusals(void **state)
     cmdline[2047] = '\0';
     expect_planned(IMAGE_BZIMAGE);
     put(0x234, 0, 1);
-    put(0x258, 0, 8);
-    assert_false(loader_plan(&request, &ram, &plan));
+    put(0x258, 64 * KIB, 8);
+    put(0x260, 8 * KIB, 4);
+    expect_refused("kernel 'kernel' needs 8 KiB of memory from 0x10000 on; there are 32 MiB");
+    make_bzimage();
+    put(0x1F4, 0, 4);
+    request.kernel.size = SETUP_SIZE;
+    expect_refused("kernel 'kernel' is truncated: 1024 of 1024 bytes");
 }
 
 /* The image may end within the last 16 bytes that its header counts. */
@@ -302,8 +312,10 @@ static void test_bzimage_alignment(void **state)
     put(0x234, 0, 1); /* not relocatable */
     expect_planned(IMAGE_BZIMAGE);
     assert_int_equal(plan.entry, 5 * MIB + 0x200);
-    put(0x258, UINT64_MAX - 4096, 8);
-    assert_false(loader_plan(&request, &ram, &plan));
+    put(0x234, 1, 1);
+    put(0x258, UINT64_MAX - 4095, 8);
+    expect_refused("kernel 'kernel' needs 1 MiB of memory from 0xfffffffffffff000 on; there are "
+                   "32 MiB");
 }
 
 /* ---- ELF --------------------------------------------------------------------------------- */
@@ -550,11 +562,44 @@ static void test_too_many_segments(void **state)
     expect_refused("the kernel and its modules have more than 32 pieces");
 }
 
+static void test_entry_above_4_gib(void **state)
+{
+    const struct segment_spec high[] = {
+        {1, 0x1000, 4 * GIB, 4 * GIB, 0x800, 0x800}
+    };
+
+    ram.high_size = GIB;
+    refuse_segments(high, 1,
+                    "kernel 'kernel' has its entry at 0x100000000, where nothing is loaded");
+}
+
+static void test_not_elf(void **state)
+{
+    const char error[] = "kernel 'kernel' is no intact ELF executable for x86";
+
+    refuse_segments(usual, 0, "kernel 'kernel' has nothing to load");
+    file[5] = 2; /* big-endian */
+    expect_refused(error);
+    refuse_segments(usual, 0, "kernel 'kernel' has nothing to load");
+    put(18, 40, 2); /* ARM */
+    expect_refused(error);
+    refuse_segments(usual, 0, "kernel 'kernel' has nothing to load");
+    put(54, 55, 2); /* program headers too small */
+    expect_refused(error);
+    refuse_segments(usual, 0, "kernel 'kernel' has nothing to load");
+    put(56, 0xFFFF, 2); /* program headers beyond the file */
+    expect_refused(error);
+}
+
 /* A kernel that sits where the boot information would go first. */
 static void test_information_avoids_kernel(void **state)
 {
     const struct segment_spec low[] = {
         {1, 0x1000, 0x1000, 0x1000, 0x800, 0x7000}
+    };
+    const struct segment_spec unsorted[] = {
+        {1, 0x1000, 0x3000, 0x3000, 0x800, 0x1000},
+        {1, 0x2000, 0x1000, 0x1000, 0x100, 0x2000},
     };
     const struct segment_spec all[] = {
         {1, 0x1000, 0x1000, 0x1000, 0x800, 0x9E000}
@@ -562,10 +607,19 @@ static void test_information_avoids_kernel(void **state)
 
     make_elf32(0x1000, low, 1);
     put_multiboot1(0);
+    add_module("module", 0x44, 4096);
     expect_planned(IMAGE_MULTIBOOT1);
+    assert_int_equal(plan.module_gpa[0], MIB);
     carry_out();
     expect_intact();
     assert_in_range(vcpu.gpr[GPR_RBX], 0x8000, GUEST_EBDA);
+    free_modules();
+    request.module_count = 0;
+    make_elf32(0x1000, unsorted, 2);
+    expect_planned(IMAGE_MULTIBOOT1);
+    carry_out();
+    expect_intact();
+    assert_in_range(vcpu.gpr[GPR_RBX], 0x4000, GUEST_EBDA);
     make_elf32(0x1000, all, 1);
     expect_planned(IMAGE_MULTIBOOT1);
     assert_false(loader_finish(&request, &ram, &plan, &vcpu));
@@ -743,6 +797,9 @@ static void test_multiboot2_refusals(void **state)
     put(MB2_AT + 16 + 4, 8, 4);
     request.kernel.size = MB2_AT + 24;
     expect_refused("kernel 'kernel' has a Multiboot2 header without end");
+    put(MB2_AT + 4, 4, 4); /* for MIPS */
+    put(MB2_AT + 12, -(0xE85250D6 + 4 + mb2_used), 4);
+    expect_refused("'kernel' is not a kernel: no bzImage, Multiboot or PVH image");
 }
 
 /* ---- PVH --------------------------------------------------------------------------------- */
@@ -810,6 +867,9 @@ static void test_pvh_bad_notes(void **state)
     request.kernel.size = 0x302C; /* within the entry */
     assert_false(loader_identify(&request.kernel, &kind));
     request.kernel.size = sizeof(file);
+    put(0x301C, 2, 4); /* an entry of two bytes */
+    assert_false(loader_identify(&request.kernel, &kind));
+    make_pvh();
     put(0x3028, 0x900000, 4);
     expect_refused("kernel 'kernel' has its entry at 0x900000, where nothing is loaded");
 }
@@ -890,6 +950,8 @@ int main(void)
         LOADER_TEST(test_multiboot1_refusals),
         LOADER_TEST(test_elf_segments),
         LOADER_TEST(test_too_many_segments),
+        LOADER_TEST(test_entry_above_4_gib),
+        LOADER_TEST(test_not_elf),
         LOADER_TEST(test_information_avoids_kernel),
         LOADER_TEST(test_multiboot2_elf),
         LOADER_TEST(test_multiboot2_flat),
