@@ -42,9 +42,6 @@ header:
     dw TAG_MODULE_ALIGN, 0
     dd 8
     align 8, db 0
-    dw TAG_FRAMEBUFFER, TAG_OPTIONAL
-    dd 20, 80, 25, 0 ; text where there is any
-    align 8, db 0
     dw TAG_END, 0
     dd 8
 header_end:
