@@ -155,7 +155,7 @@ static void test_madt(void **state)
 
 static void test_madt_of_many(void **state)
 {
-    u32 xapic = 0, x2apic = 0, next = 0;
+    u32 xapic = 0, x2apic = 0, nmi_of_all = 0, next = 0;
     const u8 *madt;
 
     assert_true(acpi_tables_write(&ram, 1024));
@@ -169,10 +169,15 @@ static void test_madt_of_many(void **state)
             assert_int_equal(number(madt + at + 4, 4), next);
             assert_int_equal(number(madt + at + 12, 4), next++);
             x2apic++;
+        } else if (madt[at] == 10) {
+            assert_int_equal(number(madt + at + 4, 4), 0xFFFFFFFF);
+            assert_int_equal(madt[at + 8], 1);
+            nmi_of_all++;
         }
     }
     assert_int_equal(xapic, 255);
     assert_int_equal(x2apic, 1024 - 255);
+    assert_int_equal(nmi_of_all, 1);
 }
 
 static void test_no_room(void **state)
