@@ -18,9 +18,6 @@ void board_interrupts_changed(struct machine *machine, struct effects *effects);
 /* Fires the board's timers that are due. */
 void board_tick(struct machine *machine, struct effects *effects);
 
-/* When board_tick next has work. */
-u64 board_deadline(const struct machine *machine);
-
 /* Delivers a message to whom it is addressed; false when nobody took it. */
 bool apic_bus_send(struct machine *machine, const struct interrupt_message *message,
                    struct effects *effects);

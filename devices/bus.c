@@ -193,18 +193,6 @@ static bool port_access(struct machine *machine, struct access *access, struct e
     return byte_accesses(machine, access, effects);
 }
 
-/* Another vCPU than the one that the board's timers are counted with may have moved them. */
-static bool port_access_by(struct machine *machine, u32 vcpu, struct access *access,
-                           struct effects *effects)
-{
-    u64 deadline = board_deadline(machine);
-    bool claimed = port_access(machine, access, effects);
-
-    if (vcpu != 0 && board_deadline(machine) < deadline)
-        effects->ops->kick(effects, 0);
-    return claimed;
-}
-
 /* ---- memory --------------------------------------------------------------------------------- */
 
 static bool lapic_access(struct machine *machine, u32 vcpu, struct access *access,
@@ -290,7 +278,7 @@ bool machine_access(struct machine *machine, u32 vcpu, struct access *access,
         return msr_access(machine, vcpu, access, effects);
     access->value &= size_mask(access->size);
     if (access->space == SPACE_PORT)
-        claimed = port_access_by(machine, vcpu, access, effects);
+        claimed = port_access(machine, access, effects);
     else
         claimed = memory_access(machine, vcpu, access, effects);
     if (!access->write) {

@@ -130,7 +130,7 @@ void machine_lapic_written(struct machine *machine, u32 vcpu, u32 offset, struct
 
 /* ---- time ----------------------------------------------------------------------------------- */
 
-u64 board_deadline(const struct machine *machine)
+static u64 board_deadline(const struct machine *machine)
 {
     u64 deadline = MIN(machine->rtc.deadline, machine->acpi_pm.deadline);
 

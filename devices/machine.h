@@ -58,7 +58,7 @@ bool machine_access(struct machine *machine, u32 vcpu, struct access *access,
                     struct effects *effects);
 
 /* When machine_tick next has work for this vCPU (machine time), or DEADLINE_NONE. The board's
- * timers (PIT, RTC, PM timer, UART) are counted as vCPU 0's. */
+ * timers (PIT, RTC, PM timer) are counted as vCPU 0's, so any vCPU's access may move that one. */
 u64 machine_deadline(const struct machine *machine, u32 vcpu);
 
 /* Fires what is due at effects->now for this vCPU. */

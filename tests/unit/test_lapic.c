@@ -336,6 +336,11 @@ static void test_software_disable(void **state)
     ipi(MODE_NMI, 0);
     assert_int_equal(received(0x42), 0);
     assert_int_equal(lapic(0)->events, LAPIC_EVENT_NMI);
+    f.cpu = 2;
+    assert_true(wrmsr(MSR_IA32_APIC_BASE, BASE)); /* disabled altogether: hears nothing */
+    f.cpu = 1;
+    ipi(MODE_NMI, 2);
+    assert_int_equal(lapic(2)->events, 0);
 }
 
 /* ---- interprocessor interrupts */
@@ -371,6 +376,7 @@ static void test_shorthands(void **state)
     ipi(TO_ALL | MODE_INIT, 0);
     assert_int_equal(lapic(1)->events, 0);
     ipi(MODE_EXTINT | 0x50, 2); /* reserved in ICR */
+    ipi(2 << 8, 2);             /* SMI: there is no system-management mode */
     assert_int_equal(lapic(2)->events, LAPIC_EVENT_NMI);
 }
 

@@ -100,6 +100,8 @@ static void test_keyboard_controller(void **state)
     assert_int_not_equal(inb(0x60), 0); /* no keyboard */
     outb(0x64, 0xA9);
     assert_int_not_equal(inb(0x60), 0); /* no mouse */
+    outb(0x64, 0xD0);
+    assert_int_equal(inb(0x60), 0x03);
     outb(0x64, 0x60);
     outb(0x60, 0x00);
     assert_int_equal(inb(0x64) & 3, 0);
@@ -177,6 +179,7 @@ static void test_acpi_mode_and_power_button(void **state)
     assert_false(machine_extint_pending(f.machine, 0));
     outb(0xB2, SMI_ACPI_DISABLE);
     assert_int_equal(in(0x604, 2), 0);
+    assert_int_equal(inb(0xB2), 0);
 }
 
 static void test_soft_off(void **state)
@@ -219,6 +222,9 @@ static void test_virtual_wire_ticks(void **state)
     outb(0x43, 0x34);
     outb(0x40, 0x9C);
     outb(0x40, 0x2E); /* 11932: 100 Hz */
+    run_for(MILLISECOND);
+    outb(0x43, 0x00);
+    assert_in_range(inb(0x40) | inb(0x40) << 8, 11932 - 1194, 11932 - 1191);
     while (f.effects.now < TSC_HZ) {
         run_until(machine_deadline(f.machine, 0));
         while (machine_extint_pending(f.machine, 0)) {

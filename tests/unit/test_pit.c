@@ -305,6 +305,12 @@ static void test_gate_stops_and_restarts(void **state)
     assert_true(pit_output2(&pit, TSC_HZ, now));
     pit_set_gate2(&pit, true, TSC_HZ, now);
     assert_int_equal(read_latched(2), 100);
+    write(0x42, 50); /* waits for the period's end, or for the gate */
+    write(0x42, 0);
+    assert_int_equal(read_latched(2), 100);
+    pit_set_gate2(&pit, false, TSC_HZ, now);
+    pit_set_gate2(&pit, true, TSC_HZ, now);
+    assert_int_equal(read_latched(2), 50);
 }
 
 static void test_gate_triggers_one_shot(void **state)

@@ -183,6 +183,12 @@ static void test_overrun_in_loop_back(void **state)
     assert_int_equal(inb(LSR), 0x63);
     assert_int_equal(inb(LSR), 0x61); /* reading clears it */
     assert_int_equal(inb(DATA), 0);
+    assert_int_equal(inb(MCR), 0x18);
+    outb(FCR, 0x00); /* without FIFO the newer byte is what is read */
+    outb(DATA, 'a');
+    outb(DATA, 'b');
+    assert_int_equal(inb(LSR), 0x63);
+    assert_int_equal(inb(DATA), 'b');
 }
 
 static void test_modem_status_interrupt(void **state)
