@@ -12,12 +12,15 @@
 
 enum cpuid_leaf {
     CPUID_VENDOR = 0,
+    CPUID_FEATURES = 1,
     CPUID_EXTENDED_MAX = 0x80000000,
     CPUID_EXTENDED_FEATURES = 0x80000001,
     CPUID_SIZES = 0x80000008,
     CPUID_SVM = 0x8000000A,
 };
 
+/* Fn0000_0001 */
+#define ECX_HYPERVISOR BIT(31)
 /* Fn8000_0001 */
 #define ECX_SVM     BIT(2)
 #define EDX_PAGE1GB BIT(26)
@@ -81,7 +84,7 @@ static bool vendor_is_amd(void)
 struct svm_cpuid svm_read_cpuid(void)
 {
     u32 max = cpuid(CPUID_EXTENDED_MAX, 0).eax;
-    struct svm_cpuid found = {0};
+    struct svm_cpuid found = {.emulated = cpuid(CPUID_FEATURES, 0).ecx & ECX_HYPERVISOR};
 
     if (max >= CPUID_EXTENDED_FEATURES) {
         struct cpuid_result r = cpuid(CPUID_EXTENDED_FEATURES, 0);

@@ -232,6 +232,13 @@ static void tpr_from_vmcb(struct vcpu *vcpu)
     vcpu->interrupts_stale = true;
 }
 
+/* QEMU's TCG knows no intercept of XSETBV: there the guest's XCR0 changes without an exit. */
+static void notice_xcr0(struct vcpu *vcpu)
+{
+    if (svm_cpuid.emulated && vcpu->hvm->cr4 & CR4_OSXSAVE)
+        vcpu->xcr0 = read_xcr0();
+}
+
 static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
 {
     struct hvm_cpu *cpu = vcpu->cpu->hvm;
@@ -245,6 +252,7 @@ static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
     vcpu->gpr[GPR_RAX] = vmcb_rax(hvm->vmcb);
     vmcb_set_all_clean(hvm->vmcb);
     tpr_from_vmcb(vcpu);
+    notice_xcr0(vcpu);
     svm_events_after_exit(vcpu);
     svm_control_registers_after_exit(vcpu);
     svm_translate_exit(vcpu, exit);

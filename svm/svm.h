@@ -32,6 +32,7 @@ struct svm_cpuid {
     u32 features; /* enum svm_feature */
     u32 asids;    /* ASIDs are 0 (the host's) to asids - 1 */
     bool svm, rdtscp, rdpru, invlpgb, mcommit, huge_pages;
+    bool emulated; /* not a CPU, but a hypervisor's or emulator's */
 };
 
 /* The boot CPU's, from probe on; every other CPU has at least as much. */
@@ -116,10 +117,11 @@ void svm_set_controls(struct vcpu *vcpu);
 #define CR0_CD BIT(30)
 #define CR0_PG BIT(31)
 
-#define CR4_PAE   BIT(5)
-#define CR4_MCE   BIT(6)
-#define CR4_LA57  BIT(12)
-#define CR4_PCIDE BIT(17)
+#define CR4_PAE     BIT(5)
+#define CR4_MCE     BIT(6)
+#define CR4_LA57    BIT(12)
+#define CR4_PCIDE   BIT(17)
+#define CR4_OSXSAVE BIT(18)
 
 /* LAPIC_TPR's bits 7:4 are CR8. */
 #define TPR_CLASS_SHIFT 4
