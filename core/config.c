@@ -138,7 +138,7 @@ static const char *show(char shown[SHOWN_SIZE], struct word word)
     size_t size = MIN(word.size, SHOWN_SIZE - 1);
 
     for (size_t i = 0; i < size; i++)
-        shown[i] = is_control(word.text[i]) ? '?' : word.text[i];
+        shown[i] = is_control(word.text[i]) || word.text[i] == '\t' ? '?' : word.text[i];
     if (size < word.size)
         memcpy(shown + size - 3, "...", 3);
     shown[size] = '\0';

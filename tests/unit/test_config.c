@@ -247,6 +247,7 @@ static void test_control_characters(void **state)
     assert_int_equal(seen.partition_count, 1);
     assert_string_equal(seen.partitions[0].name, "c");
     expect_errors("[a]\nkernel = k\n# \x1b[31m\n", "3: [a] control character 0x1b in column 3\n");
+    expect_errors("a\tb\n", "1: 'a?b' is neither [section] nor key = value\n");
     expect_errors("\x7f\n", "1: '?' is neither [section] nor key = value\n"
                             "1: control character 0x7f in column 1\n");
     parse("[a]\nkernel = k\ncmdline = gr\xc3\xbc\xc3\x9f\x65\n");
