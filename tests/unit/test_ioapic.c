@@ -188,6 +188,26 @@ static void test_nobody_takes_it(void **state)
     assert_int_equal(take(2), 0x49);
 }
 
+static void test_one_of_two_takes_it(void **state)
+{
+    f.cpu = 3;
+    mmio_write(BASE + LAPIC_SVR, 0xFF);
+    f.cpu = 0;
+    ioapic_route(PIN_SCI, LEVEL | LOGICAL | 0x49, 0x0A);
+    raise_sci();
+    assert_true(entry(PIN_SCI) & REMOTE_IRR);
+    lower_sci();
+    assert_int_equal(take(1), 0x49);
+    eoi(1);
+    ioapic_route(PIN_SCI, LEVEL | LOGICAL | MODE_LOWEST | 0x49, 0x0A);
+    raise_sci();
+    assert_true(entry(PIN_SCI) & REMOTE_IRR);
+    lower_sci();
+    ioapic_route(PIN_COM1, LOGICAL | MODE_LOWEST | 0x34, 0x08);
+    raise_com1(); /* nobody: no fault */
+    assert_int_equal(take(3), -1);
+}
+
 static void test_destinations_and_modes(void **state)
 {
     ioapic_route(PIN_COM1, LOGICAL | 0x34, 0x06);
@@ -319,6 +339,7 @@ int main(void)
         IOAPIC_TEST(test_level_waits_behind_a_mask),
         IOAPIC_TEST(test_eoi_register_and_edge_trick),
         IOAPIC_TEST(test_nobody_takes_it),
+        IOAPIC_TEST(test_one_of_two_takes_it),
         IOAPIC_TEST(test_destinations_and_modes),
         IOAPIC_TEST(test_x2apic_targets),
         IOAPIC_TEST(test_pit_comes_in_at_pin_2),

@@ -252,12 +252,15 @@ static void test_mmio_access_rules(void **state)
     assert_int_equal(apic_read(LAPIC_TPR), 0x42);
     assert_true(access_space(SPACE_MEMORY, BASE + LAPIC_VERSION + 2, 1, false, &value));
     assert_int_equal(value, 0x05);
+    assert_int_equal(apic_read(LAPIC_VERSION + 4), 0);
     assert_int_equal(apic_read(LAPIC_VERSION + 8), 0);
     assert_int_equal(apic_read(LAPIC_EOI), 0);
     /* A reserved register is an error of its own. */
     apic_write(LAPIC_ESR, 0);
     assert_int_equal(apic_read(LAPIC_ESR), 0);
     apic_read(0x3F0);
+    apic_write(LAPIC_ESR, 0);
+    assert_int_equal(apic_read(LAPIC_ESR), 0x80);
     apic_write(0x2F0, 0);
     apic_write(LAPIC_ESR, 0);
     assert_int_equal(apic_read(LAPIC_ESR), 0x80);
@@ -278,6 +281,7 @@ static void test_priority_and_eoi(void **state)
     lapic_accept(lapic(0), 0x81);
     assert_int_equal(lapic_highest_isr(lapic(0)), 0x81);
     assert_int_equal(apic_read(LAPIC_PPR), 0x80);
+    assert_int_equal(lapic_read(lapic(0), LAPIC_PPR), 0x80); /* where hardware looks */
     assert_int_equal(pending(0), -1);
     apic_write(LAPIC_EOI, 0);
     assert_int_equal(apic_read(LAPIC_PPR), 0);
@@ -329,6 +333,8 @@ static void test_software_disable(void **state)
     assert_int_equal(apic_read(LAPIC_LVT_LINT0), 0x10700);
     apic_write(LAPIC_LVT_TIMER, 0x40);
     assert_int_equal(apic_read(LAPIC_LVT_TIMER), 0x10040); /* the mask stays while disabled */
+    apic_write(LAPIC_LVT_ERROR, 0x41);
+    assert_int_equal(apic_read(LAPIC_LVT_ERROR), 0x10041);
     assert_false(lapic_takes_extint(lapic(0)));
     assert_int_equal(pending(0), 0x41); /* what was there is held */
     f.cpu = 1;
@@ -473,6 +479,8 @@ static void test_init_and_startup(void **state)
     ipi(MODE_SIPI | 0x9B, 1); /* the second one comes too late */
     assert_int_equal(lapic(1)->events, LAPIC_EVENT_SIPI);
     assert_int_equal(lapic(1)->sipi_vector, 0x9A);
+    ipi(MODE_NMI, 1);
+    assert_int_equal(lapic(1)->events, LAPIC_EVENT_SIPI | LAPIC_EVENT_NMI);
     assert_false(lapic(1)->wait_for_sipi);
     /* The boot processor starts anew at once. */
     f.cpu = 1;
