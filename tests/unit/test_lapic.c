@@ -125,6 +125,7 @@ static void test_mode_transitions(void **state)
         {0x400, false},
         {0xC00, true },
         {0x000, true },
+        {0x000, true },
         {0xC00, false},
         {0x400, false},
         {0x800, true },

@@ -63,6 +63,13 @@ static void test_power_on_masks_everything(void **state)
     for (u32 line = 0; line < 16; line++)
         pulse(line);
     assert_false(pic_output(&pic));
+    pic_write(&pic, 0x21, 0x00);
+    pic_write(&pic, 0xA1, 0x00);
+    assert_int_equal(pic_acknowledge(&pic), 0x08);
+    pic_write(&pic, 0x20, 0x20);
+    assert_int_equal(pic_acknowledge(&pic), 0x09);
+    pic_write(&pic, 0x20, 0x20);
+    assert_int_equal(pic_acknowledge(&pic), 0x70);
 }
 
 static void test_edge_is_taken_once(void **state)

@@ -75,6 +75,7 @@ static void test_power_on_shows_the_wall_clock(void **state)
     assert_int_equal(cmos_read(0x0A), 0x26);
     assert_int_equal(cmos_read(0x0B), 0x02);
     assert_int_equal(cmos_read(0x0D), 0x80);
+    assert_int_equal(cmos_read(0x15) | cmos_read(0x16) << 8, 640);
     expect_time((struct rtc_time){0x20, 0x23, 0x11, 0x14, 3, 0x22, 0x13, 0x20});
     run_for(100 * SECOND);
     expect_time((struct rtc_time){0x20, 0x23, 0x11, 0x14, 3, 0x22, 0x15, 0x00});
@@ -200,7 +201,11 @@ static void test_alarm(void **state)
     assert_true(take_irq8());
     assert_int_equal(cmos_read(0x0C) & 0xA0, 0xA0);
     assert_int_equal(machine_deadline(f.machine, 0), (45 + 86400) * SECOND);
-    cmos_write(5, 0xFF); /* every hour */
+    cmos_write(5, 0x23);
+    assert_int_equal(machine_deadline(f.machine, 0), (45 + 3600) * SECOND);
+    cmos_write(5, 0x21);
+    assert_int_equal(machine_deadline(f.machine, 0), (45 + 23 * 3600) * SECOND);
+    cmos_write(5, 0xC0); /* every hour */
     assert_int_equal(machine_deadline(f.machine, 0), (45 + 3600) * SECOND);
     cmos_write(3, 0xC0); /* every minute */
     assert_int_equal(machine_deadline(f.machine, 0), (45 + 60) * SECOND);
@@ -216,7 +221,8 @@ static void test_alarm_is_noticed_late(void **state)
     cmos_write(3, 0x14);
     cmos_write(1, 0x05);
     cmos_read(0x0C);
-    run_for(600 * SECOND); /* nobody is interrupted; polling sees the flag */
+    run_for(600 * SECOND);  /* nobody is interrupted; polling sees the flag, */
+    cmos_write(0x0B, 0x02); /* and a write does not lose it */
     assert_int_equal(cmos_read(0x0C), 0x70);
     run_for(600 * SECOND);
     assert_int_equal(cmos_read(0x0C), 0x50);
