@@ -332,6 +332,12 @@ static bool movs_other(struct emulation *e, bool write, u64 *value)
     return true;
 }
 
+/* Of instructions that compare nothing, REPNE is REP as well. */
+static bool repeats(const struct insn *insn)
+{
+    return insn->rep || insn->repne;
+}
+
 /* One repetition; the rest come with further exits. */
 static void emulate_string(struct emulation *e)
 {
@@ -339,7 +345,7 @@ static void emulate_string(struct emulation *e)
     u64 mask = address_mask(e->insn->address_size);
     u64 value = 0;
 
-    if (e->insn->rep && (vcpu->gpr[GPR_RCX] & mask) == 0)
+    if (repeats(e->insn) && (vcpu->gpr[GPR_RCX] & mask) == 0)
         return;
     if (e->insn->operation == INSN_STOS) {
         store(e, vcpu->gpr[GPR_RAX]);
@@ -355,7 +361,7 @@ static void emulate_string(struct emulation *e)
         advance(e, GPR_RSI);
         advance(e, GPR_RDI);
     }
-    if (e->insn->rep) {
+    if (repeats(e->insn)) {
         set_low(&vcpu->gpr[GPR_RCX], vcpu->gpr[GPR_RCX] - 1, e->insn->address_size);
         e->again = (vcpu->gpr[GPR_RCX] & mask) != 0;
     }

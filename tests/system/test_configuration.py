@@ -33,9 +33,9 @@ memory = 8M
 @system_test(ERRORS, memory=256)
 def errors_in_the_configuration(machine):
     log = machine.boot()
-    for line, word in (7, "colour"), (11, "12Q"), (13, "kernel"), (16, "good"), (20, "nowhere.elf"):
+    for line, word in (7, "colour"), (11, "12Q"), (13, "kernel"), (16, "good"), (19, "nowhere.elf"):
         found = [text for text in log.splitlines()
-                 if f"tenants.conf:{line}:" in text and word in text]
+                 if f"tenants.conf:{line}: [" in text and word in text]
         assert found, f"nothing about line {line}, {word}: {log}"
     for name in "good", "also-good":
         machine.wait_for_state(name, *UP)
