@@ -167,6 +167,25 @@ static _Noreturn void die_of_exception(const struct trap_frame *frame)
              name ? name : "reserved", frame->error_code);
 }
 
+/* Instructions that may fault, each with the address to go on at (drivers/cpu.h, rdmsr_try). */
+struct fixup {
+    u64 rip;
+    u64 next;
+};
+
+extern const struct fixup fixups_start[], fixups_end[];
+
+static bool fix_up(struct trap_frame *frame)
+{
+    for (const struct fixup *fixup = fixups_start; fixup != fixups_end; fixup++) {
+        if (frame->vector == EXCEPTION_GP && frame->rip == fixup->rip) {
+            frame->rip = fixup->next;
+            return true;
+        }
+    }
+    return false;
+}
+
 void interrupt_dispatch(struct trap_frame *frame)
 {
     struct cpu *cpu = this_cpu();
@@ -176,6 +195,8 @@ void interrupt_dispatch(struct trap_frame *frame)
         log_warn("CPU %u: NMI ignored", cpu->index);
         return;
     }
+    if (frame->vector < EXCEPTION_COUNT && fix_up(frame))
+        return;
     if (frame->vector < EXCEPTION_COUNT)
         die_of_exception(frame);
     if (handlers[frame->vector])

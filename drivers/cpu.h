@@ -30,6 +30,26 @@ static inline u64 rdmsr(u32 msr)
     return (u64)high << 32 | low;
 }
 
+/* For an MSR that CPUID announces and emulators lack: false where reading it faults. The fault's
+ * handler goes on at the second address of the pair in .fixups. */
+static inline bool rdmsr_try(u32 msr, u64 *value)
+{
+    u32 low = 0, high = 0;
+    bool there = false;
+
+    __asm__ volatile("1: rdmsr\n\t"
+                     "movb $1, %2\n"
+                     "2:\n\t"
+                     ".pushsection .fixups, \"a\"\n\t"
+                     ".quad 1b, 2b\n\t"
+                     ".popsection"
+                     : "+a"(low), "+d"(high), "+r"(there)
+                     : "c"(msr)
+                     : "memory");
+    *value = (u64)high << 32 | low;
+    return there;
+}
+
 static inline void wrmsr(u32 msr, u64 value)
 {
     __asm__ volatile("wrmsr" ::"c"(msr), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");

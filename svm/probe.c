@@ -109,14 +109,13 @@ struct svm_cpuid svm_read_cpuid(void)
     return found;
 }
 
-/* CPUs without the lock have no use for VM_CR, and those of emulators not even the MSR. */
 bool svm_unlock(bool *changed)
 {
-    u64 control = svm_cpuid.features & SVM_LOCK ? rdmsr(MSR_VM_CR) : 0;
+    u64 control;
 
     if (changed)
         *changed = false;
-    if (!(control & VM_CR_SVMDIS))
+    if (!rdmsr_try(MSR_VM_CR, &control) || !(control & VM_CR_SVMDIS))
         return true;
     if (control & VM_CR_LOCK)
         return false;
