@@ -48,8 +48,9 @@ struct cpu {
     u32 vcpu_count;        /* vCPUs placed here; CPU 0's lifecycle work only */
     bool reschedule;
 
-    struct spinlock mailbox_lock; /* covers mailbox and the mail nodes in it */
+    struct spinlock mailbox_lock; /* covers mailbox, the mail nodes in it, and serving */
     struct list mailbox;
+    struct vcpu *serving; /* whose requests are being looked at: it may not be freed */
 
     u64 slice;       /* TSC ticks */
     u64 timer_armed; /* host TSC the local APIC timer is armed for, DEADLINE_NONE: it is not */

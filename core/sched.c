@@ -108,8 +108,22 @@ static struct vcpu *take_mail(struct cpu *cpu)
         vcpu = LIST_ENTRY(cpu->mailbox.next, struct vcpu, mail);
         list_remove(&vcpu->mail);
     }
+    cpu->serving = vcpu;
     spin_unlock(&cpu->mailbox_lock);
     return vcpu;
+}
+
+void sched_forget(struct vcpu *vcpu)
+{
+    struct cpu *cpu = vcpu->cpu;
+    bool busy;
+
+    do {
+        spin_lock(&cpu->mailbox_lock);
+        list_remove(&vcpu->mail);
+        busy = cpu->serving == vcpu;
+        spin_unlock(&cpu->mailbox_lock);
+    } while (busy);
 }
 
 static void drain_mailbox(struct cpu *cpu)

@@ -20,6 +20,10 @@ void sched_init(void);
 /* Asks the owner of the vCPU for something (enum vcpu_request). Any CPU. */
 void vcpu_post(struct vcpu *vcpu, u32 requests);
 
+/* Takes a parked vCPU out of its owner's mailbox, so that it can be freed. Requests can still be
+ * there that came while it parked. CPU 0, vm->lock held, outside of the owner's mailbox. */
+void sched_forget(struct vcpu *vcpu);
+
 /* Makes CPU 0 run its housekeeping soon. Any CPU. */
 void sched_wake_boot_cpu(void);
 

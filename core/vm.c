@@ -5,6 +5,7 @@
 #include "core/cpuid.h"
 #include "core/host.h"
 #include "core/lifecycle.h"
+#include "core/sched.h"
 #include "core/vm_parts.h"
 #include "core/xstate.h"
 #include "lib/string.h"
@@ -149,6 +150,7 @@ bool vm_make_parts(struct vm *vm)
 static void free_vcpu(struct vm *vm, struct vcpu *vcpu)
 {
     if (vcpu->hvm_ready) {
+        sched_forget(vcpu);
         vcpu->cpu->vcpu_count--;
         host.hvm->vcpu_free(vcpu);
     }
