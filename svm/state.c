@@ -224,6 +224,7 @@ static const struct {
     [HVM_RIP] = {vmcb_rip,          vmcb_set_rip         },
     [HVM_RSP] = {vmcb_rsp,          vmcb_set_rsp         },
     [HVM_RFLAGS] = {vmcb_rflags,       vmcb_set_rflags      },
+    [HVM_CR2] = {vmcb_cr2,          vmcb_set_cr2         },
     [HVM_CR3] = {vmcb_cr3,          NULL                 },
     [HVM_PAT] = {vmcb_g_pat,        NULL                 },
     [HVM_DEBUGCTL] = {vmcb_debugctl,     NULL                 },
