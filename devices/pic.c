@@ -111,7 +111,6 @@ static void pic_cascade(struct pic *pic)
     u8 bit = 1 << IRQ_CASCADE;
     bool high = chip_resolve(&pic->chips[SLAVE], false) != NO_LINE;
 
-    master->lines = high ? master->lines | bit : master->lines & ~bit;
     master->edges = high ? master->edges | bit : master->edges & ~bit;
 }
 

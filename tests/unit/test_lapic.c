@@ -442,6 +442,10 @@ static void test_x2apic_ipis(void **state)
     assert_int_equal(received(0x41), 1 << 3);
     assert_true(rdmsr(0x830, &value));
     assert_int_equal(value, 3ULL << 32 | 0x41);
+    assert_int_equal(lapic(0)->registers[LAPIC_ICR_LOW >> 4].reserved[0], 3);
+    assert_true(wrmsr(MSR_IA32_APIC_BASE, BASE | 0xC00)); /* the same mode: nothing changes */
+    assert_true(rdmsr(0x830, &value));
+    assert_int_equal(value, 3ULL << 32 | 0x41);
     assert_true(wrmsr(0x830, 0xFFFFFFFFULL << 32 | 0x42));
     assert_int_equal(received(0x42), 0xF);
     assert_true(wrmsr(0x830, 0xFFULL << 32 | 0x43)); /* no broadcast here */
@@ -609,6 +613,38 @@ static void test_periodic_neither_drifts_nor_bunches(void **state)
     assert_true(machine_deadline(f.machine, 0) - f.effects.now <= period);
 }
 
+/* Whatever the guest accesses first, a timer that is due has fired before. */
+static void test_due_timer_is_not_lost(void **state)
+{
+    u64 value;
+
+    apic_write(LAPIC_LVT_TIMER, 0x40);
+    apic_write(LAPIC_TIMER_INITIAL, 1000);
+    f.effects.now = MILLISECOND;
+    apic_read(LAPIC_TPR);
+    assert_int_equal(received(0x40), 1);
+    apic_write(LAPIC_TIMER_INITIAL, 1000);
+    f.effects.now = 2 * MILLISECOND;
+    apic_write(LAPIC_TIMER_INITIAL, 2000);
+    assert_int_equal(received(0x40), 1);
+    apic_write(LAPIC_LVT_TIMER, TSC_DEADLINE | 0x40);
+    assert_true(wrmsr(MSR_IA32_TSC_DEADLINE, 3 * MILLISECOND));
+    f.effects.now = 3 * MILLISECOND;
+    assert_true(wrmsr(MSR_IA32_TSC_DEADLINE, 9 * MILLISECOND));
+    assert_int_equal(received(0x40), 1);
+    assert_int_equal(lapic_read(lapic(0), LAPIC_TMR + 0x20), 0); /* an edge, for EOI */
+    assert_true(wrmsr(MSR_IA32_APIC_BASE, BASE | 0xC00));
+    f.effects.now = 10 * MILLISECOND;
+    assert_true(wrmsr(0x832, 0x50));
+    assert_int_equal(received(0x40), 1);
+    assert_true(wrmsr(0x832, TSC_DEADLINE | 0x50));
+    assert_true(wrmsr(MSR_IA32_TSC_DEADLINE, 11 * MILLISECOND));
+    f.effects.now = 11 * MILLISECOND;
+    assert_true(rdmsr(MSR_IA32_TSC_DEADLINE, &value));
+    assert_int_equal(value, 0);
+    assert_int_equal(received(0x50), 1);
+}
+
 static void test_periodic_mask(void **state)
 {
     apic_write(LAPIC_TIMER_DIVIDE, DIVIDE_BY_1);
@@ -757,6 +793,7 @@ int main(void)
         LAPIC_TEST(test_divide_values),
         LAPIC_TEST(test_divide_change_keeps_the_count),
         LAPIC_TEST(test_periodic_neither_drifts_nor_bunches),
+        LAPIC_TEST(test_due_timer_is_not_lost),
         LAPIC_TEST(test_periodic_mask),
         LAPIC_TEST(test_tsc_deadline),
         LAPIC_TEST(test_tsc_deadline_is_in_guest_time),

@@ -201,6 +201,19 @@ static void test_new_count_waits_for_the_period(void **state)
     assert_int_equal(edges_until(start + 2002 * TICK, &last), 10);
 }
 
+static void test_new_count_needs_nobody_to_look(void **state)
+{
+    u64 start = now, last = 0;
+
+    load(0, 0x34, 1000);
+    write(0x40, 100);
+    write(0x40, 0);
+    assert_int_equal(edges_until(start + 2002 * TICK, &last), 11);
+    write(CONTROL, 0x36);
+    write(0x40, 10);
+    assert_int_equal(status(0), 0xF6); /* half a count: high, and null */
+}
+
 static void test_count_of_zero_is_the_longest(void **state)
 {
     u64 start = now, last = 0;
@@ -350,6 +363,7 @@ int main(void)
         cmocka_unit_test_setup(test_first_byte_stops_mode_0, setup),
         cmocka_unit_test_setup(test_software_strobe, setup),
         cmocka_unit_test_setup(test_new_count_waits_for_the_period, setup),
+        cmocka_unit_test_setup(test_new_count_needs_nobody_to_look, setup),
         cmocka_unit_test_setup(test_count_of_zero_is_the_longest, setup),
         cmocka_unit_test_setup(test_bcd, setup),
         cmocka_unit_test_setup(test_low_byte_and_high_byte_access, setup),

@@ -108,6 +108,13 @@ static void test_formats(void **state)
     assert_int_equal(cmos_read(4), 0x12); /* midnight is 12 AM */
     run_for(12 * 3600 * SECOND);
     assert_int_equal(cmos_read(4), 0x92);
+    cmos_write(4, 0x87); /* 7 PM */
+    cmos_write(0x0B, 0x06);
+    assert_int_equal(cmos_read(4), 19);
+    cmos_write(0x0B, 0x04);
+    cmos_write(4, 0x0C); /* 12 AM */
+    cmos_write(0x0B, 0x06);
+    assert_int_equal(cmos_read(4), 0);
 }
 
 static void test_setting_the_time(void **state)
