@@ -117,12 +117,17 @@ static void set_up_vga(void)
 {
     const struct boot_framebuffer *fb = &host.boot.framebuffer;
     u64 size = (u64)fb->pitch * fb->height;
+    char earlier[128];
+    size_t count;
+    u64 shown = 0;
     void *memory;
 
     if (fb->kind != FRAMEBUFFER_TEXT)
         return;
     memory = mmio_map(fb->address, size, MMIO_UNCACHED);
     has_vga = memory && vga_text_init(&vga, memory, fb->width, fb->height, fb->pitch);
+    while (has_vga && (count = log_read(&shown, earlier, sizeof(earlier))) > 0)
+        vga_text_write(&vga, earlier, count);
 }
 
 static const void *acpi_map(void *context, paddr_t physical, u64 size)
