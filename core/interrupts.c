@@ -175,8 +175,13 @@ struct fixup {
 
 extern const struct fixup fixups_start[], fixups_end[];
 
+/* A debug exception is none of the host's, which steps through nothing: Bochs takes the trap of
+ * an AMD-V guest that steps through an instruction that exits over into the host. GS may still be
+ * the guest's then. */
 static bool fix_up(struct trap_frame *frame)
 {
+    if (frame->vector == EXCEPTION_DB)
+        return true;
     for (const struct fixup *fixup = fixups_start; fixup != fixups_end; fixup++) {
         if (frame->vector == EXCEPTION_GP && frame->rip == fixup->rip) {
             frame->rip = fixup->next;
@@ -188,15 +193,16 @@ static bool fix_up(struct trap_frame *frame)
 
 void interrupt_dispatch(struct trap_frame *frame)
 {
-    struct cpu *cpu = this_cpu();
+    struct cpu *cpu;
 
+    if (frame->vector < EXCEPTION_COUNT && fix_up(frame))
+        return;
+    cpu = this_cpu();
     if (frame->vector == EXCEPTION_NMI) {
         panic_check_stop();
         log_warn("CPU %u: NMI ignored", cpu->index);
         return;
     }
-    if (frame->vector < EXCEPTION_COUNT && fix_up(frame))
-        return;
     if (frame->vector < EXCEPTION_COUNT)
         die_of_exception(frame);
     if (handlers[frame->vector])
