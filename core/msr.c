@@ -89,9 +89,11 @@ static void set_adjust(struct vcpu *vcpu, u64 adjust)
     struct vm *vm = vcpu->vm;
 
     spin_lock(&vm->lock);
-    vcpu->lapic->tsc_adjust = adjust;
+    lapic_set_tsc_adjust(vcpu->lapic, adjust, rdtsc() - vm->tsc_base);
     vcpu->tsc_offset = adjust - vm->tsc_base;
     spin_unlock(&vm->lock);
+    /* An armed TSC deadline has moved. */
+    vcpu->timer_deadline = 0;
     host.hvm->set_tsc_offset(vcpu, vcpu->tsc_offset);
 }
 
