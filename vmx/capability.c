@@ -252,11 +252,16 @@ static bool locked_off(u64 feature_control)
            (feature_control & FEATURE_CONTROL_VMXON_OUTSIDE_SMX) == 0;
 }
 
+/* Of a CPU that is refused, nothing is used. */
 static void report_features(const struct capabilities *caps, struct hvm_report *report)
 {
-    for (u32 i = 0; i < ARRAY_SIZE(features); i++)
-        report->features[i] =
-            (struct hvm_feature){features[i].name, feature_state(caps, &features[i])};
+    for (u32 i = 0; i < ARRAY_SIZE(features); i++) {
+        enum feature_state state = feature_state(caps, &features[i]);
+
+        if (state == FEATURE_USED && !report->usable)
+            state = FEATURE_UNUSED;
+        report->features[i] = (struct hvm_feature){features[i].name, state};
+    }
     report->feature_count = ARRAY_SIZE(features);
     report->nested_large_sizes = (vmx_has(WORD_EPT_VPID, EPT_VPID_2MIB_PAGES) ? BIT(0) : 0) |
                                  (vmx_has(WORD_EPT_VPID, EPT_VPID_1GIB_PAGES) ? BIT(1) : 0);
@@ -277,14 +282,13 @@ bool vmx_probe(struct hvm_report *report)
     feature_control = rdmsr(MSR_FEATURE_CONTROL);
     read_capabilities(&caps);
     choose(&caps);
-    report_features(&caps, report);
-    if (locked_off(feature_control)) {
+    if (locked_off(feature_control))
         refuse(report, "VT-x is turned off and locked by the firmware (in IA32_FEATURE_CONTROL bit "
                        "2 is 0 and bit 0 is 1): turn on \"Intel Virtualization Technology\" (VT-x, "
                        "VMX) in the firmware's setup, then power-cycle");
-        return true;
-    }
-    report->usable = check_required(&caps, report);
+    else
+        report->usable = check_required(&caps, report);
+    report_features(&caps, report);
     if (!(feature_control & FEATURE_CONTROL_LOCK))
         snprintf(report->note, sizeof(report->note),
                  "VT-x is enabled here (bits 2 and 0 of IA32_FEATURE_CONTROL), as the firmware had "
