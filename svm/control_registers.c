@@ -193,16 +193,12 @@ static bool cr4_valid(struct vcpu *vcpu, u64 value)
     return !(changed & value & CR4_PCIDE) || (long_mode && !(vmcb_cr3(hvm->vmcb) & CR3_PCID));
 }
 
-/* Long mode becomes active and inactive with paging. */
-static void change_cr0(struct vcpu *vcpu, u64 value)
+/* Long mode is active while it is enabled and paging is on. */
+static void set_lma(struct vmcb *vmcb, u64 cr0)
 {
-    struct vmcb *vmcb = vcpu->hvm->vmcb;
     u64 efer = vmcb_efer(vmcb) & ~EFER_LMA;
 
-    if (efer & EFER_LME && value & CR0_PG)
-        efer |= EFER_LMA;
-    vmcb_set_efer(vmcb, efer);
-    svm_set_cr0(vcpu, value);
+    vmcb_set_efer(vmcb, efer & EFER_LME && cr0 & CR0_PG ? efer | EFER_LMA : efer);
 }
 
 void svm_exit_cr0_write(struct vcpu *vcpu, struct exit *exit)
@@ -211,6 +207,7 @@ void svm_exit_cr0_write(struct vcpu *vcpu, struct exit *exit)
     struct cr_access access;
 
     exit->kind = EXIT_CR;
+    set_lma(vcpu->hvm->vmcb, cr0); /* Bochs has changed it before a selective exit */
     if (!decode(vcpu, &access))
         return;
     msw = read_gpr(vcpu, access.gpr) & CR0_MSW;
@@ -232,7 +229,8 @@ void svm_exit_cr0_write(struct vcpu *vcpu, struct exit *exit)
         svm_inject_exception(vcpu, VECTOR_GP, true, 0);
         return;
     }
-    change_cr0(vcpu, value);
+    set_lma(vcpu->hvm->vmcb, value);
+    svm_set_cr0(vcpu, value);
     svm_skip_instruction(vcpu, access.length);
 }
 

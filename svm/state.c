@@ -92,8 +92,11 @@ static void write_debug_addresses(const u64 dr[4])
     __asm__ volatile("movq %0, %%dr3" ::"r"(dr[3]));
 }
 
+/* VMRUN and #VMEXIT move CR2 between register and VMCB, and leave the host what the guest had:
+ * emulators that forget one half are set right here. */
 void svm_switch_in(struct vcpu *vcpu)
 {
+    write_cr2(vmcb_cr2(vcpu->hvm->vmcb));
     write_debug_addresses(vcpu->hvm->dr);
     if (svm_cpuid.rdtscp)
         wrmsr(MSR_TSC_AUX, vcpu->hvm->tsc_aux);
@@ -101,6 +104,7 @@ void svm_switch_in(struct vcpu *vcpu)
 
 void svm_switch_out(struct vcpu *vcpu)
 {
+    vmcb_set_cr2(vcpu->hvm->vmcb, read_cr2());
     read_debug_addresses(vcpu->hvm->dr);
     if (svm_cpuid.rdtscp)
         vcpu->hvm->tsc_aux = rdmsr(MSR_TSC_AUX);
