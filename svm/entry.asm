@@ -65,7 +65,9 @@ svm_run:
     vmload
     cli
     stgi
-    ; No guest value stays in a register that speculation could use as an address.
+    ; The RET may be predicted from return addresses that the guest has left in the CPU. No
+    ; register that C takes for undefined keeps a value of the guest's, so that such a path finds
+    ; none to use.
     xor ecx, ecx
     xor edx, edx
     xor edi, edi

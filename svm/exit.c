@@ -125,6 +125,13 @@ static void exit_cache_flush(struct vcpu *vcpu, struct exit *exit)
     exit->kind = EXIT_CR;
 }
 
+/* CPUID shows no performance counter, so there is none that RDPMC could name. */
+static void exit_rdpmc(struct vcpu *vcpu, struct exit *exit)
+{
+    svm_inject_exception(vcpu, VECTOR_GP, true, 0);
+    exit->kind = EXIT_CR;
+}
+
 /* A code has a function, or else a kind; without both it is unhandled. */
 static const struct {
     enum exit_kind kind;
@@ -145,7 +152,7 @@ static const struct {
     [VMEXIT_SMI] = {.kind = EXIT_INTERRUPT},
     [VMEXIT_INIT] = {.kind = EXIT_INTERRUPT},
     [VMEXIT_VINTR] = {.translate = exit_window},
-    [VMEXIT_RDPMC] = {.kind = EXIT_UNDEFINED},
+    [VMEXIT_RDPMC] = {.translate = exit_rdpmc},
     [VMEXIT_CPUID] = {.kind = EXIT_CPUID},
     [VMEXIT_IRET] = {.translate = svm_exit_iret},
     [VMEXIT_INVD] = {.translate = exit_cache_flush},
