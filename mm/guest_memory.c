@@ -2,6 +2,7 @@
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 #include "mm/guest_memory.h"
 
+#include "drivers/cpu.h"
 #include "lib/string.h"
 #include "mm/host_space.h"
 #include "mm/pool.h"
@@ -174,6 +175,9 @@ const void *guest_memory_map_image(struct guest_memory *memory, paddr_t physical
 
 void guest_memory_unmap_images(struct guest_memory *memory)
 {
+    /* The CPU must not walk through tables that are freed, not even speculatively. */
+    write_cr3(host_space_root());
     page_table_clear(&memory->host, window_slot(IMAGE_WINDOW_BASE),
                      window_slot(IMAGE_WINDOW_BASE + TIB - 1), UINT32_MAX);
+    write_cr3(memory->host.root);
 }

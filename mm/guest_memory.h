@@ -42,7 +42,7 @@ u64 guest_memory_table_pages(const struct guest_memory *memory);
 bool guest_memory_map_page(struct guest_memory *memory, u64 gpa, paddr_t physical);
 
 /* Maps [physical, physical + size) read-only at IMAGE_WINDOW_BASE + physical in this partition's
- * host space, and takes all of them away again. */
+ * host space, and takes all of them away again: the caller has host.root in CR3. */
 const void *guest_memory_map_image(struct guest_memory *memory, paddr_t physical, u64 size);
 void guest_memory_unmap_images(struct guest_memory *memory);
 

@@ -149,13 +149,13 @@ u8 *stack_alloc(void)
     spin_lock(&space.lock);
     bottom = space.stack_next + PAGE_SIZE;
     space.stack_next = bottom + STACK_SIZE;
-    spin_unlock(&space.lock);
     for (u64 at = bottom; at < bottom + STACK_SIZE && mapped; at += PAGE_SIZE) {
         void *page = pool_alloc(1);
 
         mapped = page && page_table_map(&space.table, at, pool_physical(page), PAGE_SIZE,
                                         PAGE_READ | PAGE_WRITE | PAGE_GLOBAL);
     }
+    spin_unlock(&space.lock);
     return mapped ? (u8 *)bottom + STACK_SIZE : NULL;
 }
 

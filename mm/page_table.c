@@ -8,6 +8,7 @@
 #define ENTRIES        512
 #define ADDRESS_MASK   0x000FFFFFFFFFF000ULL
 #define CANONICAL_BITS 48
+#define PHYSICAL_BITS  52
 
 /* Entries of the host's own tables (SDM volume 3, table "Format of a Page-Table Entry"). */
 enum x86_bits {
@@ -178,13 +179,18 @@ static u64 map_one(struct page_table *table, u64 address, paddr_t physical, u64 
     }
 }
 
+/* Both halves of the canonical space count as one of 48 bits. */
+static bool is_canonical(u64 address)
+{
+    u64 high = address >> CANONICAL_BITS;
+
+    return high == 0 || high == UINT64_MAX >> CANONICAL_BITS;
+}
+
 static bool range_ok(u64 address, u64 size)
 {
-    u64 end;
-
-    /* Both halves of the canonical space count as one of 48 bits. */
-    address &= BIT(CANONICAL_BITS) - 1;
-    return !__builtin_add_overflow(address, size, &end) && end <= BIT(CANONICAL_BITS) &&
+    return is_canonical(address) &&
+           range_within(address & (BIT(CANONICAL_BITS) - 1), size, BIT(CANONICAL_BITS)) &&
            IS_ALIGNED(address, PAGE_SIZE) && IS_ALIGNED(size, PAGE_SIZE);
 }
 
@@ -192,7 +198,8 @@ bool page_table_map(struct page_table *table, u64 address, paddr_t physical, u64
 {
     u64 bits = table->format->leaf(rights);
 
-    if (!range_ok(address, size) || !IS_ALIGNED(physical, PAGE_SIZE))
+    if (!range_ok(address, size) || !range_within(physical, size, BIT(PHYSICAL_BITS)) ||
+        !IS_ALIGNED(physical, PAGE_SIZE))
         return false;
     while (size > 0) {
         u64 done = map_one(table, address, physical, size, bits);
@@ -265,7 +272,7 @@ struct page_translation page_table_lookup(const struct page_table *table, u64 ad
     struct page_translation none = {0};
     const u64 *entries = entries_of(table, table->root);
 
-    for (int level = LEVELS; level >= 1; level--) {
+    for (int level = LEVELS; level >= 1 && is_canonical(address); level--) {
         u64 entry = entries[index_of(address, level)];
         u64 offset = address & (level_size(level) - 1);
 
@@ -292,21 +299,21 @@ void page_table_share(struct page_table *table, const struct page_table *from, u
     set_entry(&entries_of(table, table->root)[slot], entries_of(from, from->root)[slot]);
 }
 
-/* Frees tables below `physical`, children first, as far as *budget goes; true when it is gone. */
-static bool clear_below(struct page_table *table, paddr_t physical, int level, u32 *budget)
+/* Frees the table that *entry points to, children first, as far as *budget goes; true when it is
+ * gone. The entry is cleared before: nothing points to what somebody else may own next. */
+static bool clear_below(struct page_table *table, u64 *entry, int level, u32 *budget)
 {
+    paddr_t physical = *entry & ADDRESS_MASK;
     u64 *entries = entries_of(table, physical);
 
-    for (unsigned i = 0; level > 1 && i < ENTRIES; i++) {
-        if (!is_present(table, entries[i]) || is_leaf(table, entries[i], level))
-            continue;
-        if (!clear_below(table, entries[i] & ADDRESS_MASK, level - 1, budget))
+    for (unsigned i = 0; level > 1 && i < ENTRIES; i++)
+        if (is_present(table, entries[i]) && !is_leaf(table, entries[i], level) &&
+            !clear_below(table, &entries[i], level - 1, budget))
             return false;
-        set_entry(&entries[i], 0);
-    }
     if (*budget == 0)
         return false;
     (*budget)--;
+    set_entry(entry, 0);
     free_table(table, physical);
     return true;
 }
@@ -315,13 +322,9 @@ bool page_table_clear(struct page_table *table, u32 first, u32 last, u32 step)
 {
     u64 *root = entries_of(table, table->root);
 
-    for (u32 slot = first; slot <= last; slot++) {
-        if (!is_present(table, root[slot]))
-            continue;
-        if (!clear_below(table, root[slot] & ADDRESS_MASK, LEVELS - 1, &step))
+    for (u32 slot = first; slot <= last; slot++)
+        if (is_present(table, root[slot]) && !clear_below(table, &root[slot], LEVELS - 1, &step))
             return false;
-        set_entry(&root[slot], 0);
-    }
     return true;
 }
 

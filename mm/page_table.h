@@ -49,7 +49,8 @@ bool page_table_init(struct page_table *table);
 
 /* Maps [address, address + size) to `physical` onwards, in the largest pages that alignment and
  * large_sizes allow. All multiples of 4 KiB. False, with what was mapped left in place, when
- * memory is short, the range wraps or leaves 48 bits, or something is mapped there already. */
+ * memory is short, something is mapped there already, `address` is not canonical or the range
+ * leaves its 48 bits, or `physical` the 52 that an entry has. */
 bool page_table_map(struct page_table *table, u64 address, paddr_t physical, u64 size, u32 rights);
 
 /* Unmaps it; holes are no error. A large page that the range covers only in part is split first,
@@ -72,9 +73,9 @@ bool page_table_prepare(struct page_table *table, u32 slot);
 /* Copies the root's entry for `slot` (0..511) from another table: the two share what is below. */
 void page_table_share(struct page_table *table, const struct page_table *from, u32 slot);
 
-/* Frees the tables below the root's slots [first, last], then clears those; the pages they
- * mapped are the caller's. `step` bounds the work: at most that many tables are freed; true when
- * done. */
+/* Frees the tables below the root's slots [first, last] and clears those; the pages they mapped
+ * are the caller's. `step` bounds the work: at most that many tables are freed; true when done.
+ * No CPU may have the root in CR3, or it must not walk there before it has flushed. */
 bool page_table_clear(struct page_table *table, u32 first, u32 last, u32 step);
 
 /* Frees the root. */
