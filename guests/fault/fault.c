@@ -5,7 +5,6 @@
 #include "lib/guest.h"
 
 #define UNMAPPED      0xD0000000UL
-#define ROM           0xFFFF0UL
 #define RESET_CONTROL 0xCF9
 #define RESET_CPU     0x06
 #define KBD_COMMAND   0x64
@@ -42,13 +41,6 @@ static void halt(void)
 static void jump_unmapped(void)
 {
     ((void (*)(void))UNMAPPED)();
-}
-
-static void write_rom(void)
-{
-    u32 before = mmio_read(ROM);
-    mmio_write(ROM, ~before);
-    guest_print("fault: ROM %s\n", mmio_read(ROM) == before ? "unchanged" : "written");
 }
 
 static void reset_cf9(void)
@@ -114,7 +106,6 @@ static const struct {
     {"triple",   triple_fault  },
     {"halt",     halt          },
     {"unmapped", jump_unmapped },
-    {"rom",      write_rom     },
     {"cf9",      reset_cf9     },
     {"keyboard", reset_keyboard},
     {"s5",       power_off     },

@@ -160,6 +160,17 @@ class Machine:
     def send(self, data):
         self.line.send(data)
 
+    def send_until(self, data, text, times=12, pause=5):
+        """Sends again and again, as a person would, until `text` comes."""
+        for _ in range(times - 1):
+            self.send(data)
+            try:
+                return self.expect_exact(text, pause)
+            except AssertionError:
+                pass
+        self.send(data)
+        return self.expect_exact(text, pause)
+
     # ---- the monitor ----
     def boot(self, timeout=120):
         """Waits for the prompt; returns the boot log."""
