@@ -18,11 +18,16 @@
 
 static struct guest_paging paging_of(struct vcpu *vcpu)
 {
+    struct segment ss;
+
+    /* SS has the current privilege level, in virtual-8086 mode as well. */
+    host.hvm->read_segment(vcpu, SEG_SS, &ss);
     return (struct guest_paging){
         .cr0 = host.hvm->read_register(vcpu, HVM_CR0),
         .cr3 = host.hvm->read_register(vcpu, HVM_CR3),
         .cr4 = host.hvm->read_register(vcpu, HVM_CR4),
         .efer = host.hvm->read_register(vcpu, HVM_EFER),
+        .user = (ss.attributes >> SEG_ATTR_DPL_SHIFT & 3) == 3,
     };
 }
 
@@ -50,8 +55,8 @@ static u64 linear_address(struct vcpu *vcpu, enum insn_mode mode, u8 which, u64 
 size_t vcpu_fetch(struct vcpu *vcpu, u8 *bytes, size_t size)
 {
     struct guest_paging paging = paging_of(vcpu);
-    u64 linear = linear_address(vcpu, vcpu_insn_mode(vcpu), SEG_CS,
-                                host.hvm->read_register(vcpu, HVM_RIP));
+    u64 linear =
+        linear_address(vcpu, vcpu_insn_mode(vcpu), SEG_CS, host.hvm->read_register(vcpu, HVM_RIP));
 
     return guest_read_linear(&vcpu->vm->memory.ram, &paging, linear, bytes, size);
 }
@@ -123,11 +128,14 @@ static bool port_string_one(struct vcpu *vcpu, const struct exit *exit, enum ins
 static void raise_page_fault(struct vcpu *vcpu, const struct guest_paging *paging, u64 linear,
                              bool write)
 {
+    struct guest_paging any = *paging;
+    bool present;
     u64 gpa;
-    bool present = guest_walk(&vcpu->vm->memory.ram, paging, linear, false, &gpa);
 
+    any.user = false;
+    present = guest_walk(&vcpu->vm->memory.ram, &any, linear, false, &gpa);
     host.hvm->write_register(vcpu, HVM_CR2, linear);
-    vcpu_raise(vcpu, 14, true, (present ? 1 : 0) | (write ? 2 : 0));
+    vcpu_raise(vcpu, 14, true, (present ? 1 : 0) | (write ? 2 : 0) | (paging->user ? 4 : 0));
 }
 
 static void handle_port_string(struct vcpu *vcpu, const struct exit *exit)
@@ -202,8 +210,7 @@ struct emulation {
 
 static u64 operand(const struct emulation *e)
 {
-    return e->insn->has_immediate ? e->insn->immediate
-                                  : insn_register(e->insn, e->vcpu->gpr);
+    return e->insn->has_immediate ? e->insn->immediate : insn_register(e->insn, e->vcpu->gpr);
 }
 
 static u64 load(const struct emulation *e)
@@ -368,18 +375,12 @@ static void emulate_string(struct emulation *e)
 }
 
 static void (*const emulators[])(struct emulation *e) = {
-    [INSN_LOAD] = emulate_load,
-    [INSN_STORE] = emulate_store,
-    [INSN_ALU_LOAD] = emulate_alu_load,
-    [INSN_ALU_STORE] = emulate_alu_store,
-    [INSN_COMPARE] = emulate_compare,
-    [INSN_UNARY] = emulate_alu_store,
-    [INSN_XCHG] = emulate_xchg,
-    [INSN_XADD] = emulate_xadd,
-    [INSN_CMPXCHG] = emulate_cmpxchg,
-    [INSN_BIT] = emulate_bit,
-    [INSN_STOS] = emulate_string,
-    [INSN_LODS] = emulate_string,
+    [INSN_LOAD] = emulate_load,         [INSN_STORE] = emulate_store,
+    [INSN_ALU_LOAD] = emulate_alu_load, [INSN_ALU_STORE] = emulate_alu_store,
+    [INSN_COMPARE] = emulate_compare,   [INSN_UNARY] = emulate_alu_store,
+    [INSN_XCHG] = emulate_xchg,         [INSN_XADD] = emulate_xadd,
+    [INSN_CMPXCHG] = emulate_cmpxchg,   [INSN_BIT] = emulate_bit,
+    [INSN_STOS] = emulate_string,       [INSN_LODS] = emulate_string,
     [INSN_MOVS] = emulate_string,
 };
 

@@ -20,6 +20,7 @@ enum leaf {
 enum {
     CR4_OSXSAVE = 1 << 18,
     FEATURES_ECX_OSXSAVE = 1 << 27,
+    XSAVE_COMPACTED = 1 << 1 | 1 << 3, /* leaf Dh, subleaf 1: XSAVEC, XSAVES */
 };
 
 /* Bits of a leaf that a guest may see of what the hardware says, and those it sees in any case.
@@ -234,14 +235,33 @@ static struct cpuid_result topology(const struct vcpu *vcpu, u32 level)
     };
 }
 
+/* The legacy region and the header. */
+#define XSAVE_HEADER_END (512 + 64)
+
 /* Bytes of a standard-format XSAVE area for what XCR0 enables now. */
 static u32 xsave_size(const struct cpuid_policy *policy, u64 xcr0)
 {
-    u32 size = 512 + 64;
+    u32 size = XSAVE_HEADER_END;
 
     for (u32 i = 2; i < CPUID_XSAVE_LEAVES; i++)
         if (xcr0 & BIT(i))
             size = MAX(size, policy->xsave[i].ebx + policy->xsave[i].eax);
+    return size;
+}
+
+/* The same in the compacted format, whose components follow each other (SDM volume 1, "Compacted
+ * Format"): bit 1 of a component's ECX aligns it to 64 bytes. */
+static u32 xsave_compacted_size(const struct cpuid_policy *policy, u64 xcr0)
+{
+    u32 size = XSAVE_HEADER_END;
+
+    for (u32 i = 2; i < CPUID_XSAVE_LEAVES; i++) {
+        if (!(xcr0 & BIT(i)))
+            continue;
+        if (policy->xsave[i].ecx & B(1))
+            size = ALIGN_UP(size, 64);
+        size += policy->xsave[i].eax;
+    }
     return size;
 }
 
@@ -268,6 +288,8 @@ static struct cpuid_result basic(struct vcpu *vcpu, u32 leaf, u32 subleaf)
         r = policy->xsave[subleaf];
         if (subleaf == 0 && r.eax)
             r.ebx = xsave_size(policy, vcpu->xcr0);
+        if (subleaf == 1)
+            r.ebx = r.eax & XSAVE_COMPACTED ? xsave_compacted_size(policy, vcpu->xcr0) : 0;
         return r;
     default:
         return r;

@@ -134,10 +134,8 @@ static bool write_apic(struct vcpu *vcpu, u32 index, u64 value)
         .write = true,
         .value = value,
     };
-    bool claimed = vcpu_access(vcpu, &access);
 
-    vcpu->interrupts_stale = true;
-    return claimed;
+    return vcpu_access(vcpu, &access);
 }
 
 static bool read_feature_control(struct vcpu *vcpu, u32 index, u64 *value)

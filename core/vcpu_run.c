@@ -16,7 +16,6 @@
 struct vm_effects {
     struct effects effects;
     struct vm *vm;
-    u32 vcpu; /* that caused them, or the board: vm->vcpu_count */
 };
 
 static void effect_kick(struct effects *effects, u32 index)
@@ -24,7 +23,7 @@ static void effect_kick(struct effects *effects, u32 index)
     struct vm_effects *context = CONTAINER_OF(effects, struct vm_effects, effects);
     struct vcpu *vcpu = context->vm->vcpus[index];
 
-    if (index == context->vcpu)
+    if (index == effects->vcpu)
         vcpu->interrupts_stale = true;
     else
         vcpu_post(vcpu, REQUEST_EVENT);
@@ -62,9 +61,8 @@ static const struct effects_ops effects_ops = {
 static struct vm_effects effects_of(struct vm *vm, u32 vcpu)
 {
     return (struct vm_effects){
-        .effects = {.ops = &effects_ops, .now = rdtsc() - vm->tsc_base},
+        .effects = {.ops = &effects_ops, .now = rdtsc() - vm->tsc_base, .vcpu = vcpu},
         .vm = vm,
-        .vcpu = vcpu,
     };
 }
 
@@ -117,6 +115,9 @@ bool vcpu_access(struct vcpu *vcpu, struct access *access)
     refresh_deadline(vcpu);
     refresh_board(vcpu);
     spin_unlock(&vm->lock);
+    /* An EOI or a lower TPR may let the next vector through. */
+    if (access->write && access->space != SPACE_PORT)
+        vcpu->interrupts_stale = true;
     return claimed;
 }
 
@@ -126,7 +127,7 @@ void vm_input(struct vm *vm, u8 byte)
 
     spin_lock(&vm->lock);
     if (vm->vcpus && vm->state == VM_RUNNING) {
-        context = effects_of(vm, vm->vcpu_count);
+        context = effects_of(vm, EFFECTS_NO_VCPU);
         console_type(&vm->console, byte);
         feed_input(vm, &context.effects);
     }
@@ -244,6 +245,7 @@ void vcpu_offer_interrupts(struct vcpu *vcpu)
     spin_lock(&vm->lock);
     if (context.effects.now + vm->tsc_base >= vcpu->timer_deadline)
         machine_tick(vm->machine, vcpu->index, &context.effects);
+    lapic_take_posted(vcpu->lapic);
     vcpu->interrupts_stale = false;
     if (vcpu->lapic->events & (LAPIC_EVENT_INIT | LAPIC_EVENT_SIPI))
         take_resets(vcpu);

@@ -44,7 +44,10 @@ struct effects_ops {
 struct effects {
     const struct effects_ops *ops;
     u64 now;
+    u32 vcpu; /* the one that is being served, and so not in guest mode; or EFFECTS_NO_VCPU */
 };
+
+#define EFFECTS_NO_VCPU UINT32_MAX
 
 /* "Never", for deadlines. */
 #define DEADLINE_NONE UINT64_MAX

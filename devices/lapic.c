@@ -147,6 +147,14 @@ void lapic_accept(struct lapic *lapic, u8 vector)
     update_ppr(lapic);
 }
 
+void lapic_take_posted(struct lapic *lapic)
+{
+    for (int word = 0; word < WORDS; word++) {
+        lapic->registers[(LAPIC_IRR >> 4) + word].value |= lapic->posted[word];
+        lapic->posted[word] = 0;
+    }
+}
+
 static bool software_enabled(const struct lapic *lapic)
 {
     return lapic_read(lapic, LAPIC_SVR) & SVR_ENABLE;
@@ -169,7 +177,8 @@ bool lapic_raise(struct lapic *lapic, u8 vector, bool level, struct effects *eff
 {
     u32 bit = 1U << vector % 32;
     u32 *tmr = vector_word(lapic, LAPIC_TMR, vector);
-    u32 *irr = vector_word(lapic, LAPIC_IRR, vector);
+    u32 *irr = lapic->id == effects->vcpu ? vector_word(lapic, LAPIC_IRR, vector)
+                                          : &lapic->posted[vector / 32];
 
     if (!software_enabled(lapic))
         return false;
@@ -207,6 +216,7 @@ static void reset_registers(struct lapic *lapic)
     for (u32 lvt = LAPIC_LVT_TIMER; lvt <= LAPIC_LVT_ERROR; lvt += 0x10)
         set(lapic, lvt, INTERRUPT_MASKED);
     set_id(lapic);
+    memset(lapic->posted, 0, sizeof lapic->posted);
     lapic->esr_pending = 0;
     lapic_timer_reset(lapic);
 }
@@ -369,6 +379,7 @@ struct interrupt_message lapic_icr_message(const struct lapic *lapic)
 static u32 read_register(struct lapic *lapic, u32 offset, u64 tsc_hz, struct effects *effects)
 {
     lapic_timer_tick(lapic, tsc_hz, effects);
+    lapic_take_posted(lapic);
     if (offset == LAPIC_TIMER_CURRENT)
         return lapic_timer_count(lapic, tsc_hz, effects->now);
     if (offset == LAPIC_PPR || offset == LAPIC_APR)

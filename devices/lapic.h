@@ -83,11 +83,13 @@ struct lapic {
     u64 tsc_deadline;  /* IA32_TSC_DEADLINE, in guest TSC; 0 = disarmed */
     u64 timer_start;   /* machine time at which the count was started */
     u64 timer_expiry;  /* machine time of the next expiry in any mode, or DEADLINE_NONE */
+    u32 posted[8];     /* as IRR: vectors raised while the vCPU may have been in guest mode, where
+                          hardware that virtualises interrupts changes IRR at any time */
     u32 esr_pending;   /* errors since the last write of ESR */
     u8 sipi_vector;
     u8 wait_for_sipi; /* set by INIT on all but vCPU 0, cleared by the SIPI that it waits for */
     u8 timer_mode;    /* the mode last written to LVT_TIMER, in place */
-    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 4 - 3];
+    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 8 * 4 - 4 - 3];
 } __attribute__((aligned(4096)));
 
 _Static_assert(sizeof(struct lapic) == 4096, "one page");
@@ -97,6 +99,10 @@ static inline u32 lapic_read(const struct lapic *lapic, enum lapic_register whic
 {
     return lapic->registers[which >> 4].value;
 }
+
+/* Moves what was posted into IRR. While the vCPU is not in guest mode; lapic_pending_vector and
+ * lapic_highest_irr are complete only after it. */
+void lapic_take_posted(struct lapic *lapic);
 
 /* The vector of highest priority that may be delivered now (IRR above PPR, APIC enabled), or -1.
  * Pure: PPR is computed from TPR and ISR, the stored PPR is not trusted. */

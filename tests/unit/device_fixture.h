@@ -42,6 +42,8 @@ static void on_kick(struct effects *effects, u32 vcpu)
 {
     assert_true(vcpu < FIXTURE_CPUS);
     f.kicks[vcpu]++;
+    /* As its owner does before it lets the vCPU run on. */
+    lapic_take_posted(&f.machine->lapics[vcpu]);
 }
 
 static void on_transmit(struct effects *effects, u8 byte)
@@ -84,6 +86,7 @@ static inline bool access_space(enum access_space space, u64 address, u8 size, b
     bool claimed;
 
     access.value = write ? *value : 0x5A5A5A5A5A5A5A5AULL;
+    f.effects.vcpu = f.cpu;
     claimed = machine_access(f.machine, f.cpu, &access, &f.effects);
     *value = access.value;
     return claimed;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* SPDX-FileCopyrightText: The Bulkhead authors */
+#include "devices/lapic_device.h"
 #include "tests/unit/device_fixture.h"
 
 #define BASE 0xFEE00000ULL
@@ -767,6 +768,30 @@ static void test_virtualised_writes(void **state)
     assert_int_equal(received(0x42), 1 << 2);
 }
 
+static void ignore_kick(struct effects *effects, u32 vcpu)
+{
+}
+
+/* Hardware that virtualises interrupts changes IRR while the vCPU is in guest mode. */
+static void test_others_interrupts_are_posted(void **state)
+{
+    struct machine *machine = f.machine;
+    struct lapic *lapic = &machine->lapics[1];
+    struct effects effects = f.effects;
+    static const struct effects_ops quiet = {.kick = ignore_kick};
+
+    effects.ops = &quiet;
+    effects.vcpu = 0;
+    lapic->registers[LAPIC_SVR >> 4].value = 0x1FF;
+    assert_true(lapic_raise(lapic, 0x61, false, &effects));
+    assert_int_equal(lapic_highest_irr(lapic), -1);
+    lapic_take_posted(lapic);
+    assert_int_equal(lapic_highest_irr(lapic), 0x61);
+    effects.vcpu = 1;
+    assert_true(lapic_raise(lapic, 0x71, false, &effects));
+    assert_int_equal(lapic_highest_irr(lapic), 0x71);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -800,6 +825,7 @@ int main(void)
         LAPIC_TEST(test_lint0_modes),
         LAPIC_TEST(test_extint_with_the_apic_off),
         LAPIC_TEST(test_virtualised_writes),
+        LAPIC_TEST(test_others_interrupts_are_posted),
     };
 
     return cmocka_run_group_tests_name("lapic", tests, NULL, NULL);
