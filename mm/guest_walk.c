@@ -12,6 +12,7 @@ enum paging_bits {
     CR4_LA57 = 1 << 12,
     ENTRY_PRESENT = 1 << 0,
     ENTRY_WRITE = 1 << 1,
+    ENTRY_USER = 1 << 2,
     ENTRY_LARGE = 1 << 7,
 };
 #define CR0_PG        BIT(31)
@@ -19,7 +20,6 @@ enum paging_bits {
 #define ADDRESS_MASK  0x000FFFFFFFFFF000ULL
 #define LEGACY_MASK   0xFFFFF000ULL
 #define PAE_ROOT_MASK 0xFFFFFFE0ULL
-#define LEGACY_LARGE  (4 * MIB)
 
 /* How deep the tree is, how many address bits a level takes, how wide an entry is. */
 struct shape {
@@ -38,6 +38,21 @@ static struct shape shape_of(const struct guest_paging *paging)
     return (struct shape){2, 10, 4, paging->cr3 & LEGACY_MASK};
 }
 
+/* In 64-bit mode all bits above those that the tables translate are the same. */
+static bool is_canonical(const struct guest_paging *paging, const struct shape *shape, u64 linear)
+{
+    unsigned unused = 64 - PAGE_SHIFT - shape->index_bits * shape->levels;
+
+    return !(paging->efer & EFER_LMA) || (u64)((s64)(linear << unused) >> unused) == linear;
+}
+
+static bool is_allowed(const struct guest_paging *paging, u64 entry, bool write)
+{
+    if (paging->user && !(entry & ENTRY_USER))
+        return false;
+    return !write || (entry & ENTRY_WRITE) || !(paging->user || (paging->cr0 & CR0_WP));
+}
+
 static bool read_entry(const struct guest_ram *ram, u64 gpa, unsigned size, u64 *entry)
 {
     const void *at = guest_ram_at(ram, gpa, size);
@@ -48,10 +63,11 @@ static bool read_entry(const struct guest_ram *ram, u64 gpa, unsigned size, u64 
     return at && (*entry & ENTRY_PRESENT);
 }
 
-/* Bits 20:13 of a 4 MiB page's entry are bits 39:32 of the address (PSE-36). */
+/* Bits 20:13 of a 4 MiB page's entry are bits 39:32 of the address (PSE-36); those below bit 22 are
+ * left to the caller to clear. */
 static u64 legacy_large(u64 entry)
 {
-    return (entry & ~(LEGACY_LARGE - 1) & LEGACY_MASK) | (entry >> 13 & 0xFF) << 32;
+    return (entry & LEGACY_MASK) | (entry >> 13 & 0xFF) << 32;
 }
 
 static bool is_large(const struct guest_paging *paging, const struct shape *shape, u64 entry,
@@ -74,6 +90,8 @@ bool guest_walk(const struct guest_ram *ram, const struct guest_paging *paging, 
     }
     shape = shape_of(paging);
     table = shape.root;
+    if (!is_canonical(paging, &shape, linear))
+        return false;
     for (int level = shape.levels;; level--) {
         unsigned shift = PAGE_SHIFT + shape.index_bits * (level - 1);
         u64 index = linear >> shift & (BIT(shape.index_bits) - 1);
@@ -84,7 +102,7 @@ bool guest_walk(const struct guest_ram *ram, const struct guest_paging *paging, 
             index &= 3;
         if (!read_entry(ram, table + index * shape.entry_size, shape.entry_size, &entry))
             return false;
-        if (write && !pae_root && !(entry & ENTRY_WRITE) && (paging->cr0 & CR0_WP))
+        if (!pae_root && !is_allowed(paging, entry, write))
             return false;
         table = entry & ADDRESS_MASK;
         if (pae_root || !is_large(paging, &shape, entry, level))
@@ -96,8 +114,8 @@ bool guest_walk(const struct guest_ram *ram, const struct guest_paging *paging, 
     }
 }
 
-static size_t copy_linear(const struct guest_ram *ram, const struct guest_paging *paging, u64 linear,
-                          void *host, size_t size, bool write)
+static size_t copy_linear(const struct guest_ram *ram, const struct guest_paging *paging,
+                          u64 linear, void *host, size_t size, bool write)
 {
     size_t done = 0;
 

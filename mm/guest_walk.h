@@ -11,10 +11,13 @@
 
 struct guest_paging {
     u64 cr0, cr3, cr4, efer;
+    bool user; /* at privilege level 3 */
 };
 
-/* False when the address is not mapped, a table lies outside RAM, or, with `write`, the mapping
- * is read-only. */
+/* False when the address is not mapped or not canonical, a table lies outside RAM, or the mapping
+ * does not allow a read, or with `write` a write, at this privilege level. Execution rights, SMAP
+ * and protection keys are not looked at, nor are reserved bits. Without paging every address below
+ * 4 GiB is its own. */
 bool guest_walk(const struct guest_ram *ram, const struct guest_paging *paging, u64 linear,
                 bool write, u64 *gpa);
 
