@@ -86,7 +86,8 @@ static void exit_nested_page_fault(struct vcpu *vcpu, struct exit *exit)
 {
     const struct vmcb *vmcb = vcpu->hvm->vmcb;
 
-    exit->kind = EXIT_MEMORY;
+    /* An event's delivery, not the instruction at RIP, made an access to what is no RAM. */
+    exit->kind = vmcb_exit_int_info(vmcb) & EVENT_VALID ? EXIT_UNHANDLED : EXIT_MEMORY;
     exit->memory.gpa = vmcb_exit_info2(vmcb);
     exit->memory.write = exit->qualification & NPF_WRITE;
     exit->memory.fetch = exit->qualification & NPF_FETCH;

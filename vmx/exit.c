@@ -337,4 +337,7 @@ void vmx_handle_exit(struct vcpu *vcpu, struct exit *exit)
         vmx_requeue_vectoring(hvm);
     if (row->handle)
         row->handle(vcpu, exit);
+    /* An event's delivery, not the instruction at RIP, made an access to what is no RAM. */
+    if (exit->kind == EXIT_MEMORY && hvm->queued.information)
+        exit->kind = EXIT_UNHANDLED;
 }
