@@ -73,12 +73,39 @@ $(HOST)/test_%: tests/unit/test_%.c $(HOST)/libpure.a
 unit: $(UNIT_TESTS)
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
 
+# ---- fuzzing ---------------------------------------------------------------------------------
+# Every tests/fuzz/fuzz_X.c runs briefly on fixed inputs (fuzz-smoke, a part of `make test`), or
+# with libFuzzer for FUZZ_SECONDS each (fuzz; needs clang). What it finds is kept in build/fuzz/.
+FUZZ         := $(BUILD)/fuzz
+FUZZ_SECONDS ?= 10
+FUZZ_CFLAGS  := $(filter-out -Werror,$(HOST_CFLAGS)) -fsanitize=fuzzer-no-link
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+
+$(HOST)/fuzz_%: tests/fuzz/fuzz_%.c $(HOST)/tests/fuzz/driver.o $(HOST)/libpure.a
+	$(CC) $(HOST_CFLAGS) -MMD -MP -o $@ $< $(HOST)/tests/fuzz/driver.o $(HOST)/libpure.a
+
+$(FUZZ)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	clang $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
+$(FUZZ)/libpure.a: $(PURE_SOURCES:%.c=$(FUZZ)/%.o)
+	rm -f $@ && ar rcs $@ $^
+$(FUZZ)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ)/libpure.a
+	clang $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^
+
+fuzz-smoke: $(FUZZ_TARGETS:%=$(HOST)/%)
+	@for t in $^; do $$t || exit 1; done
+
+fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/%)
+	@for t in $^; do mkdir -p $$t.corpus; \
+	    $$t -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$$t. $$t.corpus || exit 1; done
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all unit clean
+.PHONY: all unit fuzz fuzz-smoke clean
 .SECONDARY:
--include $(OBJECTS:.o=.d) $(PURE_OBJECTS:.o=.d) $(wildcard $(HOST)/*.d) $(BUILD)/offsets.d
+-include $(OBJECTS:.o=.d) $(PURE_OBJECTS:.o=.d) $(wildcard $(HOST)/*.d) \
+         $(PURE_SOURCES:%.c=$(FUZZ)/%.d) $(BUILD)/offsets.d
 
 # ---- images, runs, guests and tests ---------------------------------------------------------
 TENANTS   ?= guests/demo/tenants.conf
