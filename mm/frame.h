@@ -12,10 +12,10 @@
 #include "mm/page.h"
 
 enum frame_owner {
-    OWNER_NONE,  /* not RAM, or reserved: the table's zero */
-    OWNER_FREE,  /* whole chunk free */
-    OWNER_POOL,  /* the hypervisor's, mapped in its pool */
-    OWNER_GUEST, /* a partition's whole chunk */
+    OWNER_NONE,        /* not RAM, or reserved: the table's zero */
+    OWNER_FREE,        /* whole chunk free */
+    OWNER_POOL,        /* the hypervisor's, mapped in its pool */
+    OWNER_GUEST,       /* a partition's whole chunk */
     OWNER_GUEST_SPLIT, /* 4 KiB frames of partitions */
 };
 
@@ -29,11 +29,11 @@ struct chunk {
 struct frame_allocator {
     struct chunk *chunks; /* chunk_count of them, for physical addresses from 0 */
     u64 chunk_count;
-    u64 total_frames; /* 4 KiB frames of usable RAM */
-    u64 free_frames;  /* that nobody has, wherever they lie */
-    u64 pool_frames;  /* in the pool's chunks, taken or not */
-    u64 pool_free;    /* of which not taken */
-    u64 chunk_hint;   /* below it no chunk is free */
+    u64 total_frames;                      /* 4 KiB frames of usable RAM */
+    u64 free_frames;                       /* that nobody has, wherever they lie */
+    u64 pool_frames;                       /* in the pool's chunks, taken or not */
+    u64 pool_free;                         /* of which not taken */
+    u64 chunk_hint;                        /* below it no chunk is free */
     u64 split_hint[OWNER_GUEST_SPLIT + 1]; /* below it no chunk of that owner has a free frame */
 };
 
@@ -42,8 +42,7 @@ u64 frame_chunks_needed(const struct boot_info *info);
 
 /* Takes all usable regions of `info`; `chunks` has frame_chunks_needed() elements and is
  * cleared here. Frames that usable regions cover only in part are left out, and so is frame 0. */
-void frame_init(struct frame_allocator *frames, const struct boot_info *info,
-                struct chunk *chunks);
+void frame_init(struct frame_allocator *frames, const struct boot_info *info, struct chunk *chunks);
 
 /* Takes [start, start + size) out, rounded outwards to frames. Before any allocation. */
 void frame_reserve(struct frame_allocator *frames, paddr_t start, u64 size);

@@ -41,10 +41,10 @@ bool guest_memory_init(struct guest_memory *memory, u64 size,
         .size = size,
         .ram =
             {
-                .base = (u8 *)GUEST_WINDOW_BASE,
-                .low_size = MIN(size, GUEST_RAM_HOLE),
-                .high_size = size > GUEST_RAM_HOLE ? size - GUEST_RAM_HOLE : 0,
-            },
+                  .base = (u8 *)GUEST_WINDOW_BASE,
+                  .low_size = MIN(size, GUEST_RAM_HOLE),
+                  .high_size = size > GUEST_RAM_HOLE ? size - GUEST_RAM_HOLE : 0,
+                  },
     };
     pool_page_table(&memory->nested, format, large_sizes);
     return page_table_init(&memory->nested) && host_space_clone(&memory->host);

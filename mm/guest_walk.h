@@ -23,8 +23,8 @@ bool guest_walk(const struct guest_ram *ram, const struct guest_paging *paging, 
 
 /* Copies to and from guest-linear memory, page by page; how many bytes went before the first that
  * is not mapped or no RAM. */
-size_t guest_read_linear(const struct guest_ram *ram, const struct guest_paging *paging,
-                         u64 linear, void *to, size_t size);
+size_t guest_read_linear(const struct guest_ram *ram, const struct guest_paging *paging, u64 linear,
+                         void *to, size_t size);
 size_t guest_write_linear(const struct guest_ram *ram, const struct guest_paging *paging,
                           u64 linear, const void *from, size_t size);
 

@@ -12,8 +12,8 @@
 #define PAGE_WRITE_BIT      BIT(1)
 
 /* CPUID 80000001h:EDX, "1-GByte pages are available". */
-#define CPUID_EXTENDED    0x80000001
-#define CPUID_HUGE_PAGES  BIT(26)
+#define CPUID_EXTENDED   0x80000001
+#define CPUID_HUGE_PAGES BIT(26)
 
 static struct {
     struct spinlock lock; /* covers the table outside the pool's slot, and the cursors */
@@ -84,9 +84,8 @@ bool host_space_init(const struct boot_info *info, char error[BOOT_ERROR_SIZE])
     if (!pool_init(info, error))
         return false;
     pool_page_table(&space.table, &page_format_x86, huge ? 3 : 1);
-    if (!page_table_init(&space.table) ||
-        !for_each_shared_slot(page_table_prepare, &space.table) || !map_image() ||
-        !pool_map_with(map_chunk)) {
+    if (!page_table_init(&space.table) || !for_each_shared_slot(page_table_prepare, &space.table) ||
+        !map_image() || !pool_map_with(map_chunk)) {
         snprintf(error, BOOT_ERROR_SIZE, "no memory for the hypervisor's page tables");
         return false;
     }

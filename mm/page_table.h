@@ -15,15 +15,15 @@ enum page_rights {
     PAGE_READ = 1 << 0,
     PAGE_WRITE = 1 << 1,
     PAGE_EXECUTE = 1 << 2,
-    PAGE_USER = 1 << 3,     /* NPT walks as user accesses; EPT has no such bit */
+    PAGE_USER = 1 << 3, /* NPT walks as user accesses; EPT has no such bit */
     PAGE_UNCACHED = 1 << 4,
     PAGE_GLOBAL = 1 << 5,
 };
 
 struct page_table_format {
-    u64 table;             /* bits of an entry that points to a table */
-    u64 large;             /* bit of an entry above the last level that maps a page */
-    u64 present;           /* an entry with none of these bits is empty */
+    u64 table;               /* bits of an entry that points to a table */
+    u64 large;               /* bit of an entry above the last level that maps a page */
+    u64 present;             /* an entry with none of these bits is empty */
     u64 (*leaf)(u32 rights); /* bits of a leaf for these rights */
 };
 
@@ -35,11 +35,11 @@ extern const struct page_table_format page_format_ept;
 struct page_table {
     const struct page_table_format *format;
     paddr_t root;
-    u64 tables;      /* pages in use, the root's included */
-    u32 large_sizes; /* bit 0: 2 MiB pages may be used, bit 1: 1 GiB pages */
-    void *(*alloc)(void *context);                 /* a zeroed page, or NULL */
+    u64 tables;                    /* pages in use, the root's included */
+    u32 large_sizes;               /* bit 0: 2 MiB pages may be used, bit 1: 1 GiB pages */
+    void *(*alloc)(void *context); /* a zeroed page, or NULL */
     void (*free)(void *context, void *table);
-    u64 *(*access)(void *context, paddr_t table);  /* the host's address of a table */
+    u64 *(*access)(void *context, paddr_t table); /* the host's address of a table */
     paddr_t (*physical)(void *context, const void *table);
     void *context;
 };
@@ -60,7 +60,7 @@ bool page_table_unmap(struct page_table *table, u64 address, u64 size);
 
 /* The physical address and rights-carrying entry that `address` maps to; 0 when it does not. */
 struct page_translation {
-    u64 entry;     /* the leaf as it stands, 0: none */
+    u64 entry; /* the leaf as it stands, 0: none */
     paddr_t physical;
     u64 page_size;
 };
@@ -83,7 +83,6 @@ void page_table_destroy(struct page_table *table);
 
 /* Calls `visit` for every leaf, in ascending order. */
 void page_table_walk(const struct page_table *table,
-                     void (*visit)(void *context, u64 address, u64 entry, u64 size),
-                     void *context);
+                     void (*visit)(void *context, u64 address, u64 entry, u64 size), void *context);
 
 #endif
