@@ -91,8 +91,8 @@ struct hvm_ops {
     bool (*cpu_on)(struct cpu *cpu);
     void (*cpu_off)(struct cpu *cpu);
 
-    /* Allocates and frees what the backend keeps for a vCPU (vcpu->hvm). May be called on any
-     * CPU; false when memory is short. vcpu_free: after detach. */
+    /* Allocates (vm_alloc) and frees what the backend keeps for a vCPU (vcpu->hvm). CPU 0; false
+     * when memory is short. vcpu_free: after detach. */
     bool (*vcpu_init)(struct vcpu *vcpu);
     void (*vcpu_free)(struct vcpu *vcpu);
 

@@ -351,6 +351,7 @@ static void open_monitor(void)
         terminal_use_interrupts())
         host_ioapic_mask(host.acpi.isa_irqs[irq].gsi, false);
     monitor_init();
+    host.prompt_tsc = rdtsc();
     log_set_output(log_output);
 }
 

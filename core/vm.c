@@ -68,7 +68,7 @@ struct vm *vm_create(const struct partition_config *config, char error[VM_ERROR_
     return vm;
 }
 
-static void *part_alloc(struct vm *vm, u64 pages)
+void *vm_alloc(struct vm *vm, u64 pages)
 {
     void *part = pool_alloc(pages);
 
@@ -77,7 +77,7 @@ static void *part_alloc(struct vm *vm, u64 pages)
     return part;
 }
 
-static void part_free(struct vm *vm, void *part, u64 pages)
+void vm_free(struct vm *vm, void *part, u64 pages)
 {
     if (part)
         vm->hypervisor_pages -= pages;
@@ -108,7 +108,7 @@ static struct cpu *place(const struct vm *vm)
 
 static bool make_vcpu(struct vm *vm, u32 index)
 {
-    struct vcpu *vcpu = part_alloc(vm, 1);
+    struct vcpu *vcpu = vm_alloc(vm, 1);
 
     if (!vcpu)
         return false;
@@ -119,7 +119,7 @@ static bool make_vcpu(struct vm *vm, u32 index)
     vcpu->lapic = &vm->machine->lapics[index];
     list_init(&vcpu->mail);
     list_init(&vcpu->run);
-    vcpu->xsave_area = part_alloc(vm, pages_of(host.features.xsave_size));
+    vcpu->xsave_area = vm_alloc(vm, pages_of(host.features.xsave_size));
     vcpu->cpu = place(vm);
     if (!vcpu->xsave_area || !vcpu->cpu || !host.hvm->vcpu_init(vcpu))
         return false;
@@ -135,9 +135,9 @@ bool vm_make_parts(struct vm *vm)
     if (!guest_memory_init(&vm->memory, vm->config.memory, host.hvm->nested_format,
                            host.report.nested_large_sizes))
         return false;
-    vm->machine = part_alloc(vm, pages_of(machine_size(count)));
-    vm->vcpus = part_alloc(vm, pages_of(count * sizeof(vm->vcpus[0])));
-    vm->cpuid = part_alloc(vm, pages_of(sizeof(*vm->cpuid)));
+    vm->machine = vm_alloc(vm, pages_of(machine_size(count)));
+    vm->vcpus = vm_alloc(vm, pages_of(count * sizeof(vm->vcpus[0])));
+    vm->cpuid = vm_alloc(vm, pages_of(sizeof(*vm->cpuid)));
     if (!vm->machine || !vm->vcpus || !vm->cpuid)
         return false;
     cpuid_policy_init(vm->cpuid, count);
@@ -154,8 +154,8 @@ static void free_vcpu(struct vm *vm, struct vcpu *vcpu)
         vcpu->cpu->vcpu_count--;
         host.hvm->vcpu_free(vcpu);
     }
-    part_free(vm, vcpu->xsave_area, pages_of(host.features.xsave_size));
-    part_free(vm, vcpu, 1);
+    vm_free(vm, vcpu->xsave_area, pages_of(host.features.xsave_size));
+    vm_free(vm, vcpu, 1);
 }
 
 void vm_free_parts(struct vm *vm)
@@ -165,9 +165,9 @@ void vm_free_parts(struct vm *vm)
     spin_lock(&vm->lock);
     for (u32 i = 0; i < vm->vcpu_count; i++)
         free_vcpu(vm, vm->vcpus[i]);
-    part_free(vm, vm->vcpus, pages_of(count * sizeof(vm->vcpus[0])));
-    part_free(vm, vm->machine, pages_of(machine_size(count)));
-    part_free(vm, vm->cpuid, pages_of(sizeof(*vm->cpuid)));
+    vm_free(vm, vm->vcpus, pages_of(count * sizeof(vm->vcpus[0])));
+    vm_free(vm, vm->machine, pages_of(machine_size(count)));
+    vm_free(vm, vm->cpuid, pages_of(sizeof(*vm->cpuid)));
     vm->vcpus = NULL;
     vm->vcpu_count = 0;
     vm->machine = NULL;

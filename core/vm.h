@@ -73,6 +73,10 @@ struct vm {
 struct vm *vm_next(const struct vm *vm);
 struct vm *vm_find(const char *name);
 
+/* The pool's pages (mm/pool.h) that are held on a partition's account. CPU 0 only. */
+void *vm_alloc(struct vm *vm, u64 pages);
+void vm_free(struct vm *vm, void *memory, u64 pages);
+
 const char *vm_state_name(const struct vm *vm);
 
 #endif

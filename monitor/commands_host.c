@@ -118,16 +118,17 @@ enum progress run_capabilities(struct request *request)
 static void host_machine(struct request *request)
 {
     static const struct column columns[] = {
-        {"Version",        "version",        VALUE_TEXT    },
-        {"Up for",         "uptime_ns",      VALUE_DURATION},
-        {"Firmware",       "firmware",       VALUE_TEXT    },
-        {"CPU vendor",     "vendor",         VALUE_TEXT    },
-        {"CPU model",      "model",          VALUE_TEXT    },
-        {"Virtualisation", "backend",        VALUE_TEXT    },
-        {"CPUs in use",    "cpus",           VALUE_COUNT   },
-        {"CPUs listed",    "cpus_in_tables", VALUE_COUNT   },
-        {"TSC, Hz",        "tsc_hz",         VALUE_COUNT   },
-        {"TSC known from", "tsc_source",     VALUE_TEXT    },
+        {"Version",         "version",        VALUE_TEXT    },
+        {"Up for",          "uptime_ns",      VALUE_DURATION},
+        {"Firmware",        "firmware",       VALUE_TEXT    },
+        {"CPU vendor",      "vendor",         VALUE_TEXT    },
+        {"CPU model",       "model",          VALUE_TEXT    },
+        {"Virtualisation",  "backend",        VALUE_TEXT    },
+        {"CPUs in use",     "cpus",           VALUE_COUNT   },
+        {"CPUs listed",     "cpus_in_tables", VALUE_COUNT   },
+        {"TSC, Hz",         "tsc_hz",         VALUE_COUNT   },
+        {"TSC known from",  "tsc_source",     VALUE_TEXT    },
+        {"Boot, TSC ticks", "boot_ticks",     VALUE_COUNT   },
     };
 
     request_fields(request, columns,
@@ -142,6 +143,7 @@ static void host_machine(struct request *request)
                        {.number = host.cpus_in_tables},
                        {.number = host.tsc_hz},
                        {.text = host.tsc_source != NULL ? host.tsc_source : "nowhere"},
+                       {.number = host.prompt_tsc - host.boot_tsc},
                    },
                    ARRAY_SIZE(columns));
 }

@@ -107,13 +107,13 @@ static void cpu_off(struct cpu *cpu)
 
 static bool vcpu_init(struct vcpu *vcpu)
 {
-    struct hvm_vcpu *hvm = pool_alloc(1);
+    struct hvm_vcpu *hvm = vm_alloc(vcpu->vm, 1);
 
     if (!hvm)
         return false;
-    hvm->vmcb = pool_alloc(1);
+    hvm->vmcb = vm_alloc(vcpu->vm, 1);
     if (!hvm->vmcb) {
-        pool_free(hvm, 1);
+        vm_free(vcpu->vm, hvm, 1);
         return false;
     }
     vcpu->hvm = hvm;
@@ -123,8 +123,8 @@ static bool vcpu_init(struct vcpu *vcpu)
 
 static void vcpu_free(struct vcpu *vcpu)
 {
-    pool_free(vcpu->hvm->vmcb, 1);
-    pool_free(vcpu->hvm, 1);
+    vm_free(vcpu->vm, vcpu->hvm->vmcb, 1);
+    vm_free(vcpu->vm, vcpu->hvm, 1);
     vcpu->hvm = NULL;
 }
 

@@ -199,11 +199,11 @@ static bool map_apic_access_page(struct vcpu *vcpu, struct hvm_vcpu *hvm)
     if (!vmx_has(WORD_SECONDARY, SECONDARY_VIRTUALIZE_APIC_ACCESSES) ||
         page_table_lookup(&memory->nested, LAPIC_BASE_DEFAULT).entry != 0)
         return true;
-    page = pool_alloc(1);
+    page = vm_alloc(vcpu->vm, 1);
     if (!page)
         return false;
     if (!guest_memory_map_page(memory, LAPIC_BASE_DEFAULT, pool_physical(page))) {
-        pool_free(page, 1);
+        vm_free(vcpu->vm, page, 1);
         return false;
     }
     hvm->apic_access_page = page;
@@ -212,12 +212,12 @@ static bool map_apic_access_page(struct vcpu *vcpu, struct hvm_vcpu *hvm)
 
 static bool vmx_vcpu_init(struct vcpu *vcpu)
 {
-    struct hvm_vcpu *hvm = pool_alloc(HVM_VCPU_PAGES);
+    struct hvm_vcpu *hvm = vm_alloc(vcpu->vm, HVM_VCPU_PAGES);
 
     if (!hvm)
         return false;
     if (!map_apic_access_page(vcpu, hvm)) {
-        pool_free(hvm, HVM_VCPU_PAGES);
+        vm_free(vcpu->vm, hvm, HVM_VCPU_PAGES);
         return false;
     }
     if (vmx_has(WORD_SECONDARY, SECONDARY_VPID))
@@ -235,10 +235,10 @@ static void vmx_vcpu_free(struct vcpu *vcpu)
     if (hvm->apic_access_page) {
         if (nested->root != 0)
             page_table_unmap(nested, LAPIC_BASE_DEFAULT, PAGE_SIZE);
-        pool_free(hvm->apic_access_page, 1);
+        vm_free(vcpu->vm, hvm->apic_access_page, 1);
     }
     vpid_free(hvm->vpid);
-    pool_free(hvm, HVM_VCPU_PAGES);
+    vm_free(vcpu->vm, hvm, HVM_VCPU_PAGES);
     vcpu->hvm = NULL;
 }
 
