@@ -305,7 +305,7 @@ static void on_partition(void *context, const struct partition_config *config, u
 
 static void on_config_error(void *context, u32 line, const char *message)
 {
-    log_error(CONFIG_MODULE ":%u: %s", line, message);
+    log_error(CONFIG_MODULE ":%s", message);
 }
 
 static void read_configuration(void)
@@ -404,18 +404,12 @@ void host_shutdown(bool reboot)
         cpu_hlt();
 }
 
-void boot_main(u32 magic, u32 information, u64 tsc)
+/* All that needs the final page tables. */
+static _Noreturn void start(void)
 {
-    char error[BOOT_ERROR_SIZE];
     struct acpi_cpu *listed;
     u32 count;
 
-    host.boot_tsc = tsc;
-    read_boot_information(magic, information);
-    features_probe(&host.features);
-    features_enable(&host.features);
-    if (!host_space_init(&host.boot, error))
-        refuse(error);
     interrupts_init();
     if (!smp_init(CPUS_LIMIT))
         refuse("no memory for the boot CPU");
@@ -435,4 +429,33 @@ void boot_main(u32 magic, u32 information, u64 tsc)
     if (host.hvm)
         autostart();
     sched_loop(cpus[0], housekeeping);
+}
+
+/* The stack that boot.asm gives has no guard page: from here on there is another. */
+static _Noreturn void start_on_new_stack(void)
+{
+    u8 *stack = stack_alloc();
+
+    if (!stack)
+        refuse("no memory for the boot CPU's stack");
+    __asm__ volatile("movq %0, %%rsp\n\t"
+                     "xorl %%ebp, %%ebp\n\t" /* the end of every backtrace */
+                     "callq *%1"
+                     :
+                     : "r"(stack), "r"((void (*)(void))start)
+                     : "memory");
+    __builtin_unreachable();
+}
+
+void boot_main(u32 magic, u32 information, u64 tsc)
+{
+    char error[BOOT_ERROR_SIZE];
+
+    host.boot_tsc = tsc;
+    read_boot_information(magic, information);
+    features_probe(&host.features);
+    features_enable(&host.features);
+    if (!host_space_init(&host.boot, error))
+        refuse(error);
+    start_on_new_stack();
 }
