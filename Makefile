@@ -35,6 +35,11 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# What no exit runs through is built for size.
+$(BUILD)/boot/%.o $(BUILD)/loader/%.o $(BUILD)/monitor/%.o $(BUILD)/drivers/%.o \
+$(BUILD)/core/config.o $(BUILD)/core/main.o $(BUILD)/core/dump.o $(BUILD)/core/lifecycle.o \
+$(BUILD)/vmx/capability.o $(BUILD)/svm/probe.o: CFLAGS += -Os
+
 $(BUILD)/%.asm.o: %.asm $(BUILD)/offsets.inc Makefile
 	@mkdir -p $(@D)
 	$(NASM) -f elf64 -Werror -I$(BUILD)/ -o $@ $<

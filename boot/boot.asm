@@ -80,6 +80,20 @@ boot_entry:
     cmp ecx, boot_pd + 4 * 4096
     jne .fill
 
+    mov eax, boot_pd + PAGE_PRESENT_WRITE
+    mov [boot_pdpt], eax
+    mov [boot_pdpt_kernel + KERNEL_PDPT_INDEX * 8], eax
+    add eax, 0x1000
+    mov [boot_pdpt + 8], eax
+    add eax, 0x1000
+    mov [boot_pdpt + 16], eax
+    add eax, 0x1000
+    mov [boot_pdpt + 24], eax
+    mov eax, boot_pdpt + PAGE_PRESENT_WRITE
+    mov [boot_pml4], eax
+    mov [boot_pml4 + POOL_SLOT * 8], eax
+    mov dword [boot_pml4 + KERNEL_SLOT * 8], boot_pdpt_kernel + PAGE_PRESENT_WRITE
+
     mov eax, boot_pml4
     mov cr3, eax
     mov eax, cr4
@@ -140,24 +154,7 @@ no_long_mode:
     hlt
     jmp .halt
 
-section .boot.data progbits alloc noexec write align=4096
-; Nothing here is filled at run time but the page directories, so that it is right in the file.
-boot_pml4:
-    dq boot_pdpt + PAGE_PRESENT_WRITE
-    times POOL_SLOT - 1 dq 0
-    dq boot_pdpt + PAGE_PRESENT_WRITE
-    times KERNEL_SLOT - POOL_SLOT - 1 dq 0
-    dq boot_pdpt_kernel + PAGE_PRESENT_WRITE
-boot_pdpt:
-    dq boot_pd + PAGE_PRESENT_WRITE
-    dq boot_pd + 0x1000 + PAGE_PRESENT_WRITE
-    dq boot_pd + 0x2000 + PAGE_PRESENT_WRITE
-    dq boot_pd + 0x3000 + PAGE_PRESENT_WRITE
-    times 508 dq 0
-boot_pdpt_kernel:
-    times KERNEL_PDPT_INDEX dq 0
-    dq boot_pd + PAGE_PRESENT_WRITE
-    dq 0
+section .boot.data progbits alloc noexec write align=16
 boot_gdt:
     dq 0
     dq 0x00AF9B000000FFFF ; 64-bit code
@@ -168,6 +165,12 @@ no_long_mode_text:
     db 13, 10, "bulkhead: this CPU has no 64-bit mode: not an x86-64 CPU", 13, 10, 0
 
 section .boot.bss nobits alloc noexec write align=4096
+boot_pml4:
+    resb 4096
+boot_pdpt:
+    resb 4096
+boot_pdpt_kernel:
+    resb 4096
 boot_pd:
     resb 4 * 4096
 boot_stack:
