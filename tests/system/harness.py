@@ -11,6 +11,7 @@ It asserts; what it raises is its failure."""
 import json
 import os
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -81,12 +82,10 @@ class Machine:
 
     def __init__(self, test, folder):
         self.test, self.folder = test, folder
-        self.log_path = f"{LOGS}/{test.name}.serial"
-        self.emulator_log = f"{LOGS}/{test.name}.emulator"
+        self.log_path, self.emulator_log = f"{folder}/log.serial", f"{folder}/log.emulator"
         self.process = self.line = self.log = self.connection = None
 
     def __enter__(self):
-        os.makedirs(LOGS, exist_ok=True)
         image = self._make_image()
         path = f"{self.folder}/serial"
         command = [f"{ROOT}/scripts/run", image, "--serial", f"unix:{path}",
@@ -128,7 +127,7 @@ class Machine:
         self.line = pexpect.fdpexpect.fdspawn(self.connection.fileno(), timeout=self.test.quick)
         self.line.logfile_read = self.log
 
-    def __exit__(self, *_):
+    def __exit__(self, problem, *_):
         if self.process.poll() is None:
             self.process.terminate()
         self.process.wait()
@@ -137,6 +136,15 @@ class Machine:
         for closable in self.log, self.connection, self.errors:
             if closable:
                 closable.close()
+        if problem:
+            self._keep_logs()
+
+    def _keep_logs(self):
+        os.makedirs(LOGS, exist_ok=True)
+        for path in self.log_path, self.emulator_log:
+            if os.path.exists(path):
+                kept = f"{LOGS}/{self.test.name}{os.path.splitext(path)[1]}"
+                shutil.copy(path, kept)
 
     # ---- the line ----
     def expect(self, pattern, timeout=None):
@@ -260,8 +268,6 @@ def run(test):
         with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
             with Machine(test, folder) as machine:
                 test.check(machine)
-        os.unlink(machine.log_path)
-        os.unlink(machine.emulator_log)
         return None
     except AssertionError as error:
         trace = error.__traceback__
