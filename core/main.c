@@ -454,6 +454,9 @@ void boot_main(u32 magic, u32 information, u64 tsc)
     host.boot_tsc = tsc;
     read_boot_information(magic, information);
     features_probe(&host.features);
+    if (!host.features.nx)
+        refuse("this CPU shows no NX (no-execute pages): turn on \"Execute Disable\" (XD, NX) in the "
+               "firmware's setup");
     features_enable(&host.features);
     if (!host_space_init(&host.boot, error))
         refuse(error);

@@ -267,7 +267,10 @@ static bool read_de_cfg(struct vcpu *vcpu, u32 index, u64 *value)
     return true;
 }
 
+/* Those that guests write all the time come first. */
 static const struct msr_range ranges[] = {
+    {MSR_TSC_DEADLINE,     1,                       read_apic,            write_apic       },
+    {MSR_X2APIC,           X2APIC_COUNT,            read_apic,            write_apic       },
     {MSR_TSC,              1,                       read_tsc,             write_tsc        },
     {MSR_PLATFORM_ID,      1,                       read_zero,            NULL             },
     {MSR_APIC_BASE,        1,                       read_apic,            write_apic       },
@@ -287,8 +290,6 @@ static const struct msr_range ranges[] = {
     {MSR_MTRR_FIX4K,       8,                       read_mtrr,            write_mtrr       },
     {MSR_PAT,              1,                       read_register,        write_pat        },
     {MSR_MTRR_DEF_TYPE,    1,                       read_mtrr,            write_mtrr       },
-    {MSR_TSC_DEADLINE,     1,                       read_apic,            write_apic       },
-    {MSR_X2APIC,           X2APIC_COUNT,            read_apic,            write_apic       },
     {MSR_XSS,              1,                       read_xss,             write_xss        },
     {MSR_EFER,             1,                       read_register,        write_efer       },
     {MSR_AMD_SYSCFG,       1,                       read_zero,            write_ignored    },

@@ -116,7 +116,7 @@ bool vcpu_access(struct vcpu *vcpu, struct access *access)
     refresh_board(vcpu);
     spin_unlock(&vm->lock);
     /* An EOI or a lower TPR may let the next vector through. */
-    if (access->write && access->space != SPACE_PORT)
+    if (access->write && access->space != SPACE_PORT && access->address != MSR_IA32_TSC_DEADLINE)
         vcpu->interrupts_stale = true;
     return claimed;
 }
