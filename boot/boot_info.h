@@ -56,7 +56,7 @@ struct boot_info {
     u32 region_count;
     struct boot_module modules[BOOT_MODULES_MAX];
     u32 module_count;
-    u8 rsdp[36]; /* copy of the ACPI 2.0 RSDP if there was one, else of the 1.0 one */
+    u8 rsdp[36];   /* copy of the ACPI 2.0 RSDP if there was one, else of the 1.0 one */
     u32 rsdp_size; /* 0: none */
     struct boot_framebuffer framebuffer;
     bool efi; /* booted by UEFI */

@@ -12,6 +12,7 @@
 #define PAGE_SIZE       (4 * KIB)
 #define MEMORY_MAX      (64 * TIB)
 #define WEIGHT_MAX      10000
+#define TSC_MHZ_MAX     100000
 #define SLICE_MIN_NS    (1 * NS_PER_MS)
 #define SLICE_MAX_NS    (10 * NS_PER_S)
 #define NS_PER_MS       1000000ULL
@@ -399,6 +400,8 @@ static const struct key partition_keys[] = {
      .min = 1, .max = WEIGHT_MAX},
     {"cap", set_percent, FIELD(cap_percent), "a percentage such as 50%, or none",
      .min = 1, .max = CONFIG_CPUS_MAX * PERCENT_PER_CPU},
+    {"tsc_mhz", set_number, FIELD(tsc_mhz), "a number of MHz from 1 to 100000, or 0 for the host's",
+     .max = TSC_MHZ_MAX},
     {"autostart", set_switch, FIELD(autostart), "yes or no", .max = 0},
     {"on_crash", set_choice, FIELD(on_crash), ACTION_WORDS, .choices = actions},
     {"on_hang", set_choice, FIELD(on_hang), ACTION_WORDS, .choices = actions},

@@ -32,14 +32,15 @@ enum unknown_msr_action {
 struct partition_config {
     char name[CONFIG_NAME_SIZE];
     char kernel[CONFIG_IMAGE_SIZE];
-    char initrd[CONFIG_IMAGE_SIZE];     /* empty: none */
-    char modules[CONFIG_MODULES_SIZE];  /* names one after the other, each NUL-terminated */
+    char initrd[CONFIG_IMAGE_SIZE];    /* empty: none */
+    char modules[CONFIG_MODULES_SIZE]; /* names one after the other, each NUL-terminated */
     u32 module_count;
     char cmdline[CONFIG_CMDLINE_SIZE];
     u64 memory; /* bytes, a multiple of 4 KiB */
     u32 vcpus;
     u64 cpus[CONFIG_CPUS_MAX / 64]; /* bit N: may run on physical CPU N; all ones by default */
     u32 weight;
+    u32 tsc_mhz;     /* 0: the host's */
     u32 cap_percent; /* of one physical CPU; 0: none */
     bool autostart;
     enum fault_action on_crash;

@@ -41,8 +41,8 @@ size_t console_read(const struct console *console, u64 *position, char *to, size
     if (console->written > CONSOLE_RING_SIZE)
         *position = MAX(*position, console->written - CONSOLE_RING_SIZE);
     while (count < size && *position < console->written) {
-        to[count++] = console->pages[*position % CONSOLE_RING_SIZE / PAGE_SIZE]
-                                    [*position % PAGE_SIZE];
+        to[count++] =
+            console->pages[*position % CONSOLE_RING_SIZE / PAGE_SIZE][*position % PAGE_SIZE];
         (*position)++;
     }
     return count;

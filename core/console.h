@@ -14,9 +14,9 @@
 
 struct console {
     char *pages[CONSOLE_RING_PAGES];
-    u64 written; /* bytes ever; the ring holds the last CONSOLE_RING_SIZE of them */
-    u64 dropped; /* for want of memory */
-    u64 shown;   /* the monitor's: number of the first byte that nobody has seen */
+    u64 written;  /* bytes ever; the ring holds the last CONSOLE_RING_SIZE of them */
+    u64 dropped;  /* for want of memory */
+    u64 shown;    /* the monitor's: number of the first byte that nobody has seen */
     bool watched; /* the monitor shows it: wake it when something comes */
     u8 input[CONSOLE_INPUT_SIZE];
     u32 input_head, input_tail; /* free-running; head - tail bytes wait */

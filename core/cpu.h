@@ -5,8 +5,8 @@
 
 /* A physical CPU. GS points to its struct cpu in host mode. */
 
-#include "lib/spinlock.h"
 #include "lib/list.h"
+#include "lib/spinlock.h"
 #include "lib/types.h"
 
 struct vcpu;

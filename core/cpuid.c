@@ -50,8 +50,7 @@ struct rule {
      B(21) | B(23) | B(24) | B(28) | B(29) | B(30) | B(31))
 #define SET_7_EBX B(1)
 /* Leaf 7 ECX: VBMI, UMIP, PKU, VBMI2, GFNI, VAES, VPCLMULQDQ, VNNI, BITALG, VPOPCNTDQ, RDPID. */
-#define PASS_7_ECX                                                                                 \
-    (B(1) | B(2) | B(3) | B(6) | B(8) | B(9) | B(10) | B(11) | B(12) | B(14) | B(22))
+#define PASS_7_ECX (B(1) | B(2) | B(3) | B(6) | B(8) | B(9) | B(10) | B(11) | B(12) | B(14) | B(22))
 /* Leaf 7 EDX: FSRM, MD_CLEAR. */
 #define PASS_7_EDX (B(4) | B(10))
 /* Leaf 80000001h ECX: LAHF, ABM, SSE4A, misaligned SSE, PREFETCHW. */
@@ -60,20 +59,20 @@ struct rule {
 #define PASS_81_EDX (0x0183F3FFu | B(11) | B(20) | B(22) | B(25) | B(26) | B(27) | B(29))
 
 static const struct rule rules[] = {
-    {LEAF_VENDOR,            {~0u, ~0u, ~0u, ~0u},                         {0}                      },
-    {LEAF_FEATURES,          {~0u, 0xFFFF, PASS_1_ECX, PASS_1_EDX},        {0, 0, SET_1_ECX, SET_1_EDX}},
-    {2,                      {~0u, ~0u, ~0u, ~0u},                         {0}                      },
-    {LEAF_POWER,             {0},                                          {.eax = B(2)}            }, /* ARAT */
-    {LEAF_EXTENDED_FEATURES, {0, PASS_7_EBX, PASS_7_ECX, PASS_7_EDX},      {.ebx = SET_7_EBX}       },
-    {0x80000000,             {~0u, ~0u, ~0u, ~0u},                         {0}                      },
-    {0x80000001,             {~0u, ~0u, PASS_81_ECX, PASS_81_EDX},         {0}                      },
-    {0x80000002,             {~0u, ~0u, ~0u, ~0u},                         {0}                      },
-    {0x80000003,             {~0u, ~0u, ~0u, ~0u},                         {0}                      },
-    {0x80000004,             {~0u, ~0u, ~0u, ~0u},                         {0}                      },
-    {0x80000005,             {~0u, ~0u, ~0u, ~0u},                         {0}                      },
-    {0x80000006,             {~0u, ~0u, ~0u, ~0u},                         {0}                      },
-    {0x80000007,             {.edx = B(8)},                                {0}                      }, /* invariant TSC */
-    {0x80000008,             {.eax = 0xFFFF},                              {0}                      },
+    {LEAF_VENDOR,            {~0u, ~0u, ~0u, ~0u},                    {0}                         },
+    {LEAF_FEATURES,          {~0u, 0xFFFF, PASS_1_ECX, PASS_1_EDX},   {0, 0, SET_1_ECX, SET_1_EDX}},
+    {2,                      {~0u, ~0u, ~0u, ~0u},                    {0}                         },
+    {LEAF_POWER,             {0},                                     {.eax = B(2)}               }, /* ARAT */
+    {LEAF_EXTENDED_FEATURES, {0, PASS_7_EBX, PASS_7_ECX, PASS_7_EDX}, {.ebx = SET_7_EBX}          },
+    {0x80000000,             {~0u, ~0u, ~0u, ~0u},                    {0}                         },
+    {0x80000001,             {~0u, ~0u, PASS_81_ECX, PASS_81_EDX},    {0}                         },
+    {0x80000002,             {~0u, ~0u, ~0u, ~0u},                    {0}                         },
+    {0x80000003,             {~0u, ~0u, ~0u, ~0u},                    {0}                         },
+    {0x80000004,             {~0u, ~0u, ~0u, ~0u},                    {0}                         },
+    {0x80000005,             {~0u, ~0u, ~0u, ~0u},                    {0}                         },
+    {0x80000006,             {~0u, ~0u, ~0u, ~0u},                    {0}                         },
+    {0x80000007,             {.edx = B(8)},                           {0}                         }, /* invariant TSC */
+    {0x80000008,             {.eax = 0xFFFF},                         {0}                         },
 };
 
 /* CR4 bits that need a feature, and those that every x86-64 CPU has. */
@@ -162,7 +161,7 @@ static void set_xsave(struct cpuid_policy *policy)
             policy->xsave[i] = cpuid(LEAF_XSAVE, i);
 }
 
-static void set_hypervisor(struct cpuid_policy *policy)
+static void set_hypervisor(struct cpuid_policy *policy, u64 tsc_hz)
 {
     struct cpuid_result *names = &policy->hypervisor[0];
     struct cpuid_result *timing = &policy->hypervisor[CPUID_HYPERVISOR_MAX];
@@ -172,7 +171,7 @@ static void set_hypervisor(struct cpuid_policy *policy)
     memcpy(&names->ecx, "head", 4);
     memcpy(&names->edx, "Bulk", 4);
     /* The convention of most hypervisors: TSC and local APIC timer in kHz. */
-    timing->eax = host.tsc_hz / 1000;
+    timing->eax = tsc_hz / 1000;
     timing->ebx = LAPIC_TIMER_HZ / 1000;
 }
 
@@ -193,7 +192,7 @@ static void set_allowed(struct cpuid_policy *policy)
         policy->efer_allowed |= BIT(14); /* FFXSR */
 }
 
-void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count)
+void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count, u64 tsc_hz)
 {
     policy->basic_max = MIN(cpuid(0, 0).eax, CPUID_BASIC_MAX);
     policy->extended_max = MIN(cpuid(0x80000000, 0).eax, 0x80000000u + CPUID_EXTENDED_MAX);
@@ -207,7 +206,7 @@ void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count)
         slot(policy, 0x80000001)->edx &= ~B(27);
     set_topology(policy, vcpu_count);
     set_xsave(policy);
-    set_hypervisor(policy);
+    set_hypervisor(policy, tsc_hz);
     set_allowed(policy);
 }
 
@@ -229,7 +228,9 @@ static struct cpuid_result topology(const struct vcpu *vcpu, u32 level)
         shift++;
     return (struct cpuid_result){
         .eax = level == 1 ? shift : 0,
-        .ebx = level == 0 ? 1 : level == 1 ? count : 0,
+        .ebx = level == 0   ? 1
+               : level == 1 ? count
+                            : 0,
         .ecx = level | (level < 2 ? (level + 1) << 8 : 0),
         .edx = vcpu->index,
     };

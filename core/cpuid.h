@@ -27,7 +27,7 @@ struct cpuid_policy {
 
 _Static_assert(sizeof(struct cpuid_policy) <= 4096, "one page");
 
-void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count);
+void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count, u64 tsc_hz);
 
 /* The answer for leaf EAX and subleaf ECX of this vCPU's GPRs, put into them. The owner CPU, while
  * attached. */

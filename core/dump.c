@@ -72,7 +72,9 @@ void vcpu_dump(struct vcpu *vcpu, const struct exit *exit, const char *reason)
                   exit->reason, exit->qualification);
         if (exit->kind == EXIT_MEMORY)
             log_error("  guest-physical %lx, %s", exit->memory.gpa,
-                      exit->memory.fetch ? "fetch" : exit->memory.write ? "write" : "read");
+                      exit->memory.fetch   ? "fetch"
+                      : exit->memory.write ? "write"
+                                           : "read");
     }
     dump_registers(&state);
     dump_segments(&state);

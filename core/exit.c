@@ -6,11 +6,11 @@
 #include "core/dump.h"
 #include "core/host.h"
 #include "core/interrupts.h"
+#include "core/lifecycle.h"
 #include "core/log.h"
 #include "core/panic.h"
 #include "core/vcpu_run.h"
 #include "core/vm.h"
-#include "core/lifecycle.h"
 #include "drivers/cpu.h"
 
 #define XCR0_X87        BIT(0)

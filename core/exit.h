@@ -8,23 +8,23 @@
 #include "lib/types.h"
 
 enum exit_kind {
-    EXIT_NONE,          /* the backend dealt with it; enter again */
-    EXIT_INTERRUPT,     /* a host interrupt waits: it is taken when interrupts are next enabled */
-    EXIT_DEADLINE,      /* the deadline given to enter() has passed */
-    EXIT_WINDOW,        /* a requested interrupt or NMI window is open */
+    EXIT_NONE,      /* the backend dealt with it; enter again */
+    EXIT_INTERRUPT, /* a host interrupt waits: it is taken when interrupts are next enabled */
+    EXIT_DEADLINE,  /* the deadline given to enter() has passed */
+    EXIT_WINDOW,    /* a requested interrupt or NMI window is open */
     EXIT_CPUID,
     EXIT_HLT,
-    EXIT_PAUSE,         /* a spin loop was noticed */
+    EXIT_PAUSE, /* a spin loop was noticed */
     EXIT_RDMSR,
     EXIT_WRMSR,
     EXIT_XSETBV,
     EXIT_PORT,
-    EXIT_MEMORY,        /* guest-physical access that the nested page tables do not allow */
-    EXIT_HYPERCALL,     /* VMCALL, VMMCALL */
-    EXIT_CR,            /* a control or debug register, INVD/WBINVD: dealt with in the backend */
-    EXIT_APIC_WRITE,    /* virtualised write to the APIC page has happened; offset is in .apic */
-    EXIT_EOI,           /* virtualised EOI of a vector in the EOI-exit bitmap; .apic.vector */
-    EXIT_UNDEFINED,     /* an instruction that this virtual CPU does not have: #UD */
+    EXIT_MEMORY,     /* guest-physical access that the nested page tables do not allow */
+    EXIT_HYPERCALL,  /* VMCALL, VMMCALL */
+    EXIT_CR,         /* a control or debug register, INVD/WBINVD: dealt with in the backend */
+    EXIT_APIC_WRITE, /* virtualised write to the APIC page has happened; offset is in .apic */
+    EXIT_EOI,        /* virtualised EOI of a vector in the EOI-exit bitmap; .apic.vector */
+    EXIT_UNDEFINED,  /* an instruction that this virtual CPU does not have: #UD */
     EXIT_TRIPLE_FAULT,
     EXIT_MACHINE_CHECK, /* a host machine check arrived in guest mode */
     EXIT_ENTRY_FAILURE, /* the guest's state was refused; the backend has logged why */
@@ -50,7 +50,7 @@ struct exit {
             u64 gpa;
             bool write;
             bool fetch;
-            u8 bytes_count;  /* instruction bytes that hardware supplied; 0: fetch them */
+            u8 bytes_count; /* instruction bytes that hardware supplied; 0: fetch them */
             u8 bytes[15];
         } memory;
         struct {

@@ -36,9 +36,9 @@ struct cpuid_bit {
     size_t field; /* a bool of struct cpu_features */
 };
 
-#define FEATURE(leaf, reg, bit, name) \
-    { \
-        leaf, reg, bit, offsetof(struct cpu_features, name) \
+#define FEATURE(leaf, reg, bit, name)                                                              \
+    {                                                                                              \
+        leaf, reg, bit, offsetof(struct cpu_features, name)                                        \
     }
 
 enum {

@@ -26,10 +26,10 @@ struct host {
     struct cpu_features features;
     u64 tsc_hz;
     const char *tsc_source;
-    u64 boot_tsc;          /* TSC when the boot loader jumped here */
-    u64 prompt_tsc;        /* TSC when the first prompt had been shown */
-    u64 boot_unix_seconds; /* wall clock then */
-    u32 cpus_in_tables;    /* that ACPI lists as enabled */
+    u64 boot_tsc;              /* TSC when the boot loader jumped here */
+    u64 prompt_tsc;            /* TSC when the first prompt had been shown */
+    u64 boot_unix_seconds;     /* wall clock then */
+    u32 cpus_in_tables;        /* that ACPI lists as enabled */
     const struct hvm_ops *hvm; /* NULL: no backend is usable */
     struct hvm_report report;
     struct host_config config;

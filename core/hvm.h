@@ -72,6 +72,7 @@ struct hvm_report {
     struct hvm_feature features[HVM_FEATURES_MAX];
     u32 feature_count;
     u32 nested_large_sizes; /* page sizes of the nested tables: bit 0 2 MiB, bit 1 1 GiB */
+    bool tsc_scaling;       /* vm->tsc_ratio is honoured */
     bool entry_deadline;    /* enter() comes back at its deadline by itself; else shared code arms
                                the host's local APIC timer */
 };
@@ -141,7 +142,7 @@ struct hvm_ops {
      * mapping or a right. */
     void (*flush)(struct vcpu *vcpu);
 
-    /* Guest TSC = host TSC + vcpu->tsc_offset from the next entry on. */
+    /* Guest TSC = host TSC, scaled by vm->tsc_ratio, + vcpu->tsc_offset from the next entry on. */
     void (*set_tsc_offset)(struct vcpu *vcpu, u64 offset);
 };
 

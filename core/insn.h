@@ -21,17 +21,17 @@ enum insn_mode {
 };
 
 enum insn_operation {
-    INSN_LOAD,     /* register <- memory (zero- or sign-extended to operand_size) */
-    INSN_STORE,    /* memory <- register or immediate */
-    INSN_ALU_LOAD, /* register <- register OP memory; flags */
-    INSN_ALU_STORE,/* memory <- memory OP (register or immediate); flags */
-    INSN_COMPARE,  /* CMP, TEST: memory against register or immediate, or the other way round where
-                      register_first; flags only */
-    INSN_UNARY,    /* NOT, NEG, INC, DEC on memory */
+    INSN_LOAD,      /* register <- memory (zero- or sign-extended to operand_size) */
+    INSN_STORE,     /* memory <- register or immediate */
+    INSN_ALU_LOAD,  /* register <- register OP memory; flags */
+    INSN_ALU_STORE, /* memory <- memory OP (register or immediate); flags */
+    INSN_COMPARE,   /* CMP, TEST: memory against register or immediate, or the other way round where
+                       register_first; flags only */
+    INSN_UNARY,     /* NOT, NEG, INC, DEC on memory */
     INSN_XCHG,
     INSN_XADD,
     INSN_CMPXCHG,
-    INSN_BIT,      /* BT, BTS, BTR, BTC with an immediate or register index */
+    INSN_BIT, /* BT, BTS, BTR, BTC with an immediate or register index */
     INSN_STOS,
     INSN_LODS,
     INSN_MOVS,
@@ -71,14 +71,14 @@ struct insn {
     bool has_immediate;
     bool rep, repne; /* set for string operations only, which both repeat (none compares) */
     bool lock;
-    bool high_byte;  /* the register operand is AH, CH, DH or BH; reg is then GPR_RAX.. */
-    u8 reg;          /* register operand, or INSN_NO_REGISTER */
-    u8 segment;      /* enum segment_register of the memory operand */
-    u8 base, index;  /* of the memory operand, or INSN_NO_REGISTER */
-    u8 scale;        /* 1, 2, 4, 8 */
+    bool high_byte; /* the register operand is AH, CH, DH or BH; reg is then GPR_RAX.. */
+    u8 reg;         /* register operand, or INSN_NO_REGISTER */
+    u8 segment;     /* enum segment_register of the memory operand */
+    u8 base, index; /* of the memory operand, or INSN_NO_REGISTER */
+    u8 scale;       /* 1, 2, 4, 8 */
     bool rip_relative;
     s64 displacement;
-    u64 immediate;   /* sign-extended to 64 bits as the instruction does */
+    u64 immediate; /* sign-extended to 64 bits as the instruction does */
 };
 
 /* Decodes from at most `size` bytes. False when the instruction is not among those known, has no

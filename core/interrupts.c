@@ -39,10 +39,10 @@ struct table_register {
     u64 base;
 } __attribute__((packed));
 
-#define DESCRIPTOR_CODE64    0x00AF9B000000FFFFULL
-#define DESCRIPTOR_DATA      0x00CF93000000FFFFULL
-#define DESCRIPTOR_TSS       0x0000890000000000ULL /* available 64-bit TSS, present */
-#define DESCRIPTOR_BASE_LOW  0xFFFFFFULL
+#define DESCRIPTOR_CODE64   0x00AF9B000000FFFFULL
+#define DESCRIPTOR_DATA     0x00CF93000000FFFFULL
+#define DESCRIPTOR_TSS      0x0000890000000000ULL /* available 64-bit TSS, present */
+#define DESCRIPTOR_BASE_LOW 0xFFFFFFULL
 
 extern void (*const interrupt_stubs[VECTORS])(void);
 void interrupt_dispatch(struct trap_frame *frame);

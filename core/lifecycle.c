@@ -34,7 +34,7 @@ struct lifecycle_work {
     struct vm *vm;
     enum phase phase;
     bool restart;
-    u64 offset;       /* of the RAM to be cleared, or within the copy */
+    u64 offset; /* of the RAM to be cleared, or within the copy */
     u32 copy;
     struct loader_request request;
     struct loader_plan plan;
@@ -108,6 +108,21 @@ static bool missing_image(const struct vm *vm, char error[VM_ERROR_SIZE])
     return true;
 }
 
+static bool tsc_possible(const struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    u64 hz = vm->config.tsc_mhz * 1000000UL;
+
+    if (hz && !host.report.tsc_scaling)
+        snprintf(error, VM_ERROR_SIZE, "'%s': tsc_mhz = %u needs TSC scaling, which this CPU lacks",
+                 vm->config.name, vm->config.tsc_mhz);
+    else if (mul_div(hz, BIT(TSC_RATIO_BITS), host.tsc_hz) >= TSC_RATIO_LIMIT)
+        snprintf(error, VM_ERROR_SIZE, "'%s': tsc_mhz = %u is too far above the host's %lu",
+                 vm->config.name, vm->config.tsc_mhz, host.tsc_hz / 1000000);
+    else
+        return true;
+    return false;
+}
+
 bool vm_start(struct vm *vm, char error[VM_ERROR_SIZE])
 {
     u64 free = memory_stats().free;
@@ -122,6 +137,8 @@ bool vm_start(struct vm *vm, char error[VM_ERROR_SIZE])
         return false;
     }
     if (missing_image(vm, error))
+        return false;
+    if (!tsc_possible(vm, error))
         return false;
     if (vm->config.memory > free) {
         snprintf(error, VM_ERROR_SIZE, "'%s' wants %lu MiB of memory, %lu MiB are free",
@@ -188,7 +205,8 @@ static bool map_images(struct vm *vm, struct loader_request *request)
     mapped = request->kernel.data != NULL;
     if (vm->config.initrd[0])
         request->modules[request->module_count++] = map_image(vm, vm->config.initrd);
-    for (u32 i = 0; i < vm->config.module_count && request->module_count < LOADER_MODULES_MAX; i++) {
+    for (u32 i = 0; i < vm->config.module_count && request->module_count < LOADER_MODULES_MAX;
+         i++) {
         request->modules[request->module_count++] = map_image(vm, module);
         module += strlen(module) + 1;
     }
@@ -269,7 +287,7 @@ static void step_launch(struct lifecycle_work *work)
         return;
     }
     guest_memory_unmap_images(&vm->memory);
-    machine_init(vm->machine, vm->vcpu_count, host.tsc_hz, unix_seconds(), vm->config.exit_port);
+    machine_init(vm->machine, vm->vcpu_count, vm->tsc_hz, unix_seconds(), vm->config.exit_port);
     vm->tsc_base = rdtsc();
     vm_reset_vcpus(vm, &state);
     end_work(work, VM_STARTING);
@@ -364,7 +382,7 @@ bool vm_resume(struct vm *vm, char error[VM_ERROR_SIZE])
     vm->live_vcpus = vm->vcpu_count;
     vm->state = VM_RUNNING;
     for (u32 i = 0; i < vm->vcpu_count; i++) {
-        vm->vcpus[i]->tsc_offset -= paused;
+        vm->vcpus[i]->tsc_offset = vm_tsc_offset(vm, vm->vcpus[i]);
         vm->vcpus[i]->tsc_offset_stale = true;
         vm->vcpus[i]->timer_deadline = 0;
         vcpu_post(vm->vcpus[i], REQUEST_UNPARK);
@@ -395,8 +413,8 @@ static enum fault_action action_after(struct vm *vm, enum stop_reason reason)
 static const char *stop_word(enum stop_reason reason)
 {
     static const char *const words[] = {
-        [STOP_NONE] = "stopped",      [STOP_DESTROY] = "destroyed", [STOP_POWEROFF] = "powered off",
-        [STOP_EXIT] = "exited",       [STOP_REBOOT] = "reboots",    [STOP_CRASH] = "crashed",
+        [STOP_NONE] = "stopped", [STOP_DESTROY] = "destroyed", [STOP_POWEROFF] = "powered off",
+        [STOP_EXIT] = "exited",  [STOP_REBOOT] = "reboots",    [STOP_CRASH] = "crashed",
     };
 
     return words[reason];

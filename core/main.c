@@ -102,7 +102,8 @@ static void read_boot_information(u32 magic, u32 information)
     bool parsed = false;
 
     if (magic != MULTIBOOT2_BOOTLOADER_MAGIC)
-        snprintf(error, sizeof(error), "not loaded by a Multiboot2 boot loader (EAX is %xh)", magic);
+        snprintf(error, sizeof(error), "not loaded by a Multiboot2 boot loader (EAX is %xh)",
+                 magic);
     else
         parsed = multiboot2_parse(total, *total, (paddr_t)image_start, (paddr_t)image_end,
                                   &host.boot, error);
@@ -455,8 +456,9 @@ void boot_main(u32 magic, u32 information, u64 tsc)
     read_boot_information(magic, information);
     features_probe(&host.features);
     if (!host.features.nx)
-        refuse("this CPU shows no NX (no-execute pages): turn on \"Execute Disable\" (XD, NX) in the "
-               "firmware's setup");
+        refuse(
+            "this CPU shows no NX (no-execute pages): turn on \"Execute Disable\" (XD, NX) in the "
+            "firmware's setup");
     features_enable(&host.features);
     if (!host_space_init(&host.boot, error))
         refuse(error);

@@ -75,7 +75,7 @@ static bool write_ignored(struct vcpu *vcpu, u32 index, u64 value)
 
 static u64 guest_tsc(const struct vcpu *vcpu)
 {
-    return rdtsc() + vcpu->tsc_offset;
+    return vm_scale_tsc(vcpu->vm, rdtsc()) + vcpu->tsc_offset;
 }
 
 static bool read_tsc(struct vcpu *vcpu, u32 index, u64 *value)
@@ -89,8 +89,8 @@ static void set_adjust(struct vcpu *vcpu, u64 adjust)
     struct vm *vm = vcpu->vm;
 
     spin_lock(&vm->lock);
-    lapic_set_tsc_adjust(vcpu->lapic, adjust, rdtsc() - vm->tsc_base);
-    vcpu->tsc_offset = adjust - vm->tsc_base;
+    lapic_set_tsc_adjust(vcpu->lapic, adjust, vm_scale_tsc(vm, rdtsc() - vm->tsc_base));
+    vcpu->tsc_offset = vm_tsc_offset(vm, vcpu);
     spin_unlock(&vm->lock);
     /* An armed TSC deadline has moved. */
     vcpu->timer_deadline = 0;
@@ -239,8 +239,8 @@ static bool write_efer(struct vcpu *vcpu, u32 index, u64 value)
 
 static bool read_misc_enable(struct vcpu *vcpu, u32 index, u64 *value)
 {
-    *value = vcpu->msrs.misc_enable | MISC_FAST_STRINGS | MISC_BTS_UNAVAILABLE |
-             MISC_PEBS_UNAVAILABLE;
+    *value =
+        vcpu->msrs.misc_enable | MISC_FAST_STRINGS | MISC_BTS_UNAVAILABLE | MISC_PEBS_UNAVAILABLE;
     return true;
 }
 

@@ -16,10 +16,10 @@ _Noreturn void panic_at(u64 rip, u64 rbp, const char *format, ...)
 /* Halts this CPU when another one has panicked: an NMI may mean that. */
 void panic_check_stop(void);
 
-#define ASSERT(condition) \
-    do { \
-        if (__builtin_expect(!(condition), 0)) \
-            panic("%s:%d: '%s' does not hold", __FILE__, __LINE__, #condition); \
+#define ASSERT(condition)                                                                          \
+    do {                                                                                           \
+        if (__builtin_expect(!(condition), 0))                                                     \
+            panic("%s:%d: '%s' does not hold", __FILE__, __LINE__, #condition);                    \
     } while (0)
 
 /* Prints the return addresses from frame pointer `rbp` on with their symbols. */

@@ -147,9 +147,8 @@ static void run_timers(struct cpu *cpu)
 
 static u64 next_timer(const struct cpu *cpu)
 {
-    return list_empty(&cpu->timers)
-               ? DEADLINE_NONE
-               : LIST_ENTRY(cpu->timers.next, struct vcpu, run)->wake_deadline;
+    return list_empty(&cpu->timers) ? DEADLINE_NONE
+                                    : LIST_ENTRY(cpu->timers.next, struct vcpu, run)->wake_deadline;
 }
 
 static void on_timer(struct cpu *cpu)

@@ -12,13 +12,13 @@
 #include "mm/host_space.h"
 #include "mm/pool.h"
 
-#define MSR_EFER           0xC0000080
-#define EFER_LME           BIT(8)
-#define EFER_NXE           BIT(11)
-#define CONVENTIONAL_END   0xA0000ULL
-#define INIT_WAIT_NS       10000000ULL
-#define SIPI_WAIT_NS       200000ULL
-#define ANSWER_WAIT_NS     200000000ULL
+#define MSR_EFER         0xC0000080
+#define EFER_LME         BIT(8)
+#define EFER_NXE         BIT(11)
+#define CONVENTIONAL_END 0xA0000ULL
+#define INIT_WAIT_NS     10000000ULL
+#define SIPI_WAIT_NS     200000ULL
+#define ANSWER_WAIT_NS   200000000ULL
 
 extern const u8 trampoline_start[], trampoline_end[], trampoline_parameters[];
 

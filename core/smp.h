@@ -12,7 +12,6 @@ bool smp_init(u32 capacity);
 /* Brings up the other CPUs of `listed`, up to `limit` in all, one by one by INIT-SIPI-SIPI to their
  * own APIC ID (SDM volume 3, "MP Initialization Protocol Algorithm"). One that does not answer is
  * named and left out. Each calls `run`, which does not return. */
-void smp_start(const struct acpi_cpu *listed, u32 count, u32 limit,
-               void (*run)(struct cpu *cpu));
+void smp_start(const struct acpi_cpu *listed, u32 count, u32 limit, void (*run)(struct cpu *cpu));
 
 #endif

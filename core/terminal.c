@@ -15,7 +15,7 @@ static struct {
     struct host_uart uart;
     bool present;
     bool interrupts;
-    bool transmitting; /* THRE interrupt is on */
+    bool transmitting;                /* THRE interrupt is on */
     u32 transmit_head, transmit_tail; /* free-running */
     u32 receive_head, receive_tail;
     char transmit[TRANSMIT_SIZE];

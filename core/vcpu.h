@@ -55,7 +55,7 @@ struct vcpu {
     struct vm *vm;
     struct lapic *lapic; /* element of the machine's array: the virtual-APIC page */
     struct hvm_vcpu *hvm;
-    bool hvm_ready; /* vcpu_init has succeeded */
+    bool hvm_ready;  /* vcpu_init has succeeded */
     struct cpu *cpu; /* the owner */
     u32 index;       /* in its partition; also the initial APIC ID */
 
@@ -65,18 +65,18 @@ struct vcpu {
     void *xsave_area; /* page-aligned, cpu_features.xsave_size bytes */
     struct vcpu_msrs msrs;
 
-    u32 requests;        /* enum vcpu_request; atomic */
-    struct list mail;    /* in the owner's mailbox, under its lock */
-    u8 run_state;        /* enum vcpu_run_state */
-    u8 activity;         /* enum vcpu_activity */
+    u32 requests;          /* enum vcpu_request; atomic */
+    struct list mail;      /* in the owner's mailbox, under its lock */
+    u8 run_state;          /* enum vcpu_run_state */
+    u8 activity;           /* enum vcpu_activity */
     bool start_pending;    /* start_state is to be loaded when it is next attached */
     bool tsc_offset_stale; /* tsc_offset is to be loaded then */
     bool interrupts_stale; /* LAPIC, PIC or board changed since interrupts were last offered */
-    struct list run;     /* in the run queue or, blocked with a deadline, in the timer list */
-    u64 wake_deadline;   /* host TSC */
-    u64 timer_deadline;  /* host TSC of its machine's next timer, as last computed */
-    u64 slice_end;       /* host TSC, while running */
-    u64 slice_left;      /* TSC ticks, while not running; 0: a new slice is due */
+    struct list run;       /* in the run queue or, blocked with a deadline, in the timer list */
+    u64 wake_deadline;     /* host TSC */
+    u64 timer_deadline;    /* host TSC of its machine's next timer, as last computed */
+    u64 slice_end;         /* host TSC, while running */
+    u64 slice_left;        /* TSC ticks, while not running; 0: a new slice is due */
 
     struct vcpu_state start_state;
 

@@ -61,18 +61,27 @@ static const struct effects_ops effects_ops = {
 static struct vm_effects effects_of(struct vm *vm, u32 vcpu)
 {
     return (struct vm_effects){
-        .effects = {.ops = &effects_ops, .now = rdtsc() - vm->tsc_base, .vcpu = vcpu},
+        .effects = {.ops = &effects_ops,
+                    .now = vm_scale_tsc(vm, rdtsc() - vm->tsc_base),
+                    .vcpu = vcpu},
         .vm = vm,
     };
+}
+
+/* Machine time as host TSC. */
+static u64 host_deadline(const struct vm *vm, u64 deadline)
+{
+    if (deadline == DEADLINE_NONE)
+        return DEADLINE_NONE;
+    return add_saturating(vm_unscale_tsc(vm, deadline), vm->tsc_base);
 }
 
 /* vm->lock held. */
 static void refresh_deadline(struct vcpu *vcpu)
 {
-    u64 deadline = machine_deadline(vcpu->vm->machine, vcpu->index);
+    const struct vm *vm = vcpu->vm;
 
-    vcpu->timer_deadline = add_saturating(deadline, deadline == DEADLINE_NONE ? 0
-                                                                               : vcpu->vm->tsc_base);
+    vcpu->timer_deadline = host_deadline(vm, machine_deadline(vm->machine, vcpu->index));
 }
 
 u64 vcpu_timer_deadline(struct vcpu *vcpu)
@@ -84,12 +93,9 @@ u64 vcpu_timer_deadline(struct vcpu *vcpu)
 static void refresh_board(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
-    u64 deadline;
 
-    if (vcpu->index == 0)
-        return;
-    deadline = machine_deadline(vm->machine, 0);
-    if (deadline != DEADLINE_NONE && deadline + vm->tsc_base < vm->vcpus[0]->timer_deadline)
+    if (vcpu->index != 0 &&
+        host_deadline(vm, machine_deadline(vm->machine, 0)) < vm->vcpus[0]->timer_deadline)
         vcpu_post(vm->vcpus[0], REQUEST_EVENT);
 }
 
@@ -243,7 +249,7 @@ void vcpu_offer_interrupts(struct vcpu *vcpu)
     struct vm_effects context = effects_of(vm, vcpu->index);
 
     spin_lock(&vm->lock);
-    if (context.effects.now + vm->tsc_base >= vcpu->timer_deadline)
+    if (rdtsc() >= vcpu->timer_deadline)
         machine_tick(vm->machine, vcpu->index, &context.effects);
     lapic_take_posted(vcpu->lapic);
     vcpu->interrupts_stale = false;

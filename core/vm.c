@@ -132,6 +132,8 @@ bool vm_make_parts(struct vm *vm)
 {
     u32 count = vm->config.vcpus;
 
+    vm->tsc_hz = vm->config.tsc_mhz ? vm->config.tsc_mhz * 1000000UL : host.tsc_hz;
+    vm->tsc_ratio = vm->config.tsc_mhz ? mul_div(vm->tsc_hz, BIT(TSC_RATIO_BITS), host.tsc_hz) : 0;
     if (!guest_memory_init(&vm->memory, vm->config.memory, host.hvm->nested_format,
                            host.report.nested_large_sizes))
         return false;
@@ -140,7 +142,7 @@ bool vm_make_parts(struct vm *vm)
     vm->cpuid = vm_alloc(vm, pages_of(sizeof(*vm->cpuid)));
     if (!vm->machine || !vm->vcpus || !vm->cpuid)
         return false;
-    cpuid_policy_init(vm->cpuid, count);
+    cpuid_policy_init(vm->cpuid, count, vm->tsc_hz);
     for (u32 i = 0; i < count; i++)
         if (!make_vcpu(vm, i))
             return false;
@@ -192,7 +194,7 @@ void vm_reset_vcpus(struct vm *vm, const struct vcpu_state *first)
             vcpu_state_reset(&vcpu->start_state, false);
         vcpu->activity = i == 0 ? ACTIVITY_ACTIVE : ACTIVITY_WAIT_FOR_SIPI;
         vcpu->start_pending = true;
-        vcpu->tsc_offset = -vm->tsc_base;
+        vcpu->tsc_offset = vm_tsc_offset(vm, vcpu);
         vcpu->tsc_offset_stale = true;
         vcpu->slice_left = 0;
         vcpu->timer_deadline = 0;

@@ -7,9 +7,10 @@
 
 #include "core/config.h"
 #include "core/console.h"
-#include "lib/spinlock.h"
 #include "core/vcpu.h"
 #include "devices/machine.h"
+#include "lib/arith.h"
+#include "lib/spinlock.h"
 #include "mm/guest_memory.h"
 
 enum vm_state {
@@ -35,6 +36,8 @@ enum stop_reason {
 
 #define VM_MESSAGE_SIZE 160
 #define VM_LOGGED_MSRS  16
+#define TSC_RATIO_BITS  32
+#define TSC_RATIO_LIMIT BIT(TSC_RATIO_BITS + 8) /* what AMD's MSR holds */
 
 struct cpuid_policy;
 struct lifecycle_work;
@@ -43,11 +46,11 @@ struct vm {
     struct list node; /* in the list of partitions; CPU 0's alone */
     struct partition_config config;
 
-    enum vm_state state; /* written by CPU 0 only */
+    enum vm_state state;           /* written by CPU 0 only */
     char message[VM_MESSAGE_SIZE]; /* why it did not start or how it ended; empty: nothing to say */
-    u64 starts;      /* times started or restarted */
-    u64 start_tsc;   /* host TSC of the last start */
-    u32 exit_status; /* of STOP_EXIT: V << 1 | 1 */
+    u64 starts;                    /* times started or restarted */
+    u64 start_tsc;                 /* host TSC of the last start */
+    u32 exit_status;               /* of STOP_EXIT: V << 1 | 1 */
 
     struct spinlock lock; /* covers machine, console, stop_reason, live_vcpus */
     struct machine *machine;
@@ -59,12 +62,14 @@ struct vm {
     u32 vcpu_count;
     struct guest_memory memory;
     struct cpuid_policy *cpuid;
-    u64 tsc_base;   /* host TSC at machine time 0 */
-    u64 paused_tsc; /* host TSC at which it was paused */
+    u64 tsc_hz;       /* of its virtual CPUs */
+    u64 tsc_ratio;    /* guest ticks a host tick, TSC_RATIO_BITS of them fraction; 0: one to one */
+    u64 tsc_base;     /* host TSC at machine time 0 */
+    u64 paused_tsc;   /* host TSC at which it was paused */
     u64 unknown_msrs; /* accesses */
     u32 logged_msrs[VM_LOGGED_MSRS]; /* unknown ones that the log has named, 0: free */
-    u32 quick_crashes;    /* in a row, each soon after the start */
-    u32 hypervisor_pages; /* 4 KiB pages of the hypervisor's own memory that it holds */
+    u32 quick_crashes;               /* in a row, each soon after the start */
+    u32 hypervisor_pages;            /* 4 KiB pages of the hypervisor's own memory that it holds */
 
     struct lifecycle_work *work; /* start or teardown in progress; CPU 0's alone */
 };
@@ -72,6 +77,25 @@ struct vm {
 /* Iterates over all partitions in the order of creation; CPU 0 only. NULL starts and ends. */
 struct vm *vm_next(const struct vm *vm);
 struct vm *vm_find(const char *name);
+
+/* Host TSC ticks as ticks of the partition's virtual TSC, and back, rounded up. */
+static inline u64 vm_scale_tsc(const struct vm *vm, u64 ticks)
+{
+    if (!vm->tsc_ratio)
+        return ticks;
+    return (u64)(((unsigned __int128)ticks * vm->tsc_ratio) >> TSC_RATIO_BITS);
+}
+
+static inline u64 vm_unscale_tsc(const struct vm *vm, u64 ticks)
+{
+    return vm->tsc_ratio ? mul_div(ticks, BIT(TSC_RATIO_BITS), vm->tsc_ratio) + 1 : ticks;
+}
+
+/* What the hardware adds to the scaled host TSC to make the vCPU's. */
+static inline u64 vm_tsc_offset(const struct vm *vm, const struct vcpu *vcpu)
+{
+    return vcpu->lapic->tsc_adjust - vm_scale_tsc(vm, vm->tsc_base);
+}
 
 /* The pool's pages (mm/pool.h) that are held on a partition's account. CPU 0 only. */
 void *vm_alloc(struct vm *vm, u64 pages);

@@ -76,16 +76,16 @@ struct lapic {
         u32 reserved[3];
     } registers[64];
 
-    u32 id;            /* APIC ID, also the vCPU's index in its machine */
-    u32 events;        /* enum lapic_event */
-    u64 apic_base;     /* IA32_APIC_BASE */
-    u64 tsc_adjust;    /* what the guest added to its TSC: guest TSC = machine time + tsc_adjust */
-    u64 tsc_deadline;  /* IA32_TSC_DEADLINE, in guest TSC; 0 = disarmed */
-    u64 timer_start;   /* machine time at which the count was started */
-    u64 timer_expiry;  /* machine time of the next expiry in any mode, or DEADLINE_NONE */
-    u32 posted[8];     /* as IRR: vectors raised while the vCPU may have been in guest mode, where
-                          hardware that virtualises interrupts changes IRR at any time */
-    u32 esr_pending;   /* errors since the last write of ESR */
+    u32 id;           /* APIC ID, also the vCPU's index in its machine */
+    u32 events;       /* enum lapic_event */
+    u64 apic_base;    /* IA32_APIC_BASE */
+    u64 tsc_adjust;   /* what the guest added to its TSC: guest TSC = machine time + tsc_adjust */
+    u64 tsc_deadline; /* IA32_TSC_DEADLINE, in guest TSC; 0 = disarmed */
+    u64 timer_start;  /* machine time at which the count was started */
+    u64 timer_expiry; /* machine time of the next expiry in any mode, or DEADLINE_NONE */
+    u32 posted[8];    /* as IRR: vectors raised while the vCPU may have been in guest mode, where
+                         hardware that virtualises interrupts changes IRR at any time */
+    u32 esr_pending;  /* errors since the last write of ESR */
     u8 sipi_vector;
     u8 wait_for_sipi; /* set by INIT on all but vCPU 0, cleared by the SIPI that it waits for */
     u8 timer_mode;    /* the mode last written to LVT_TIMER, in place */

@@ -38,7 +38,7 @@ enum pc_interrupt {
     IRQ_CASCADE = 2,
     IRQ_COM1 = 4,
     IRQ_RTC = 8,
-    IRQ_SCI = 9, /* level-triggered, active high; everything else on ISA is edge, active high */
+    IRQ_SCI = 9,    /* level-triggered, active high; everything else on ISA is edge, active high */
     PIN_EXTINT = 0, /* the PIC's INTR output */
     PIN_PIT = 2,
 };

@@ -11,9 +11,9 @@ struct list {
     struct list *previous;
 };
 
-#define LIST_INIT(name) \
-    { \
-        &(name), &(name) \
+#define LIST_INIT(name)                                                                            \
+    {                                                                                              \
+        &(name), &(name)                                                                           \
     }
 
 static inline void list_init(struct list *list)
@@ -57,10 +57,10 @@ static inline void list_remove(struct list *node)
 #define LIST_ENTRY(node, type, member) CONTAINER_OF(node, type, member)
 
 /* The body may not remove `node`; LIST_FOR_EACH_SAFE's may. */
-#define LIST_FOR_EACH(node, head) \
+#define LIST_FOR_EACH(node, head)                                                                  \
     for (struct list *node = (head)->next; node != (head); node = node->next)
-#define LIST_FOR_EACH_SAFE(node, head) \
-    for (struct list *node = (head)->next, *node##_next = node->next; node != (head); \
+#define LIST_FOR_EACH_SAFE(node, head)                                                             \
+    for (struct list *node = (head)->next, *node##_next = node->next; node != (head);              \
          node = node##_next, node##_next = node->next)
 
 #endif

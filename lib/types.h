@@ -35,7 +35,7 @@ typedef u64 paddr_t;
 
 /* Rounding to a power of two. The sum in ALIGN_UP may wrap: check the value first. */
 #define ALIGN_DOWN(value, to) ((value) & ~((u64)(to)-1))
-#define ALIGN_UP(value, to) ALIGN_DOWN((value) + (u64)(to)-1, to)
+#define ALIGN_UP(value, to)   ALIGN_DOWN((value) + (u64)(to)-1, to)
 #define IS_ALIGNED(value, to) (((value) & ((u64)(to)-1)) == 0)
 
 #define DIV_ROUND_UP(value, by) (((value) + (by)-1) / (by))

@@ -49,9 +49,9 @@ struct loader_plan {
     enum image_kind kind;
     struct loader_copy copies[LOADER_COPIES_MAX];
     u32 copy_count;
-    u64 entry;                        /* guest-physical */
+    u64 entry; /* guest-physical */
     u64 module_gpa[LOADER_MODULES_MAX];
-    char error[LOADER_ERROR_SIZE];    /* a sentence that names the image, when refused */
+    char error[LOADER_ERROR_SIZE]; /* a sentence that names the image, when refused */
 };
 
 /* Decides where everything goes. The guest's RAM is not touched. False with plan->error set when

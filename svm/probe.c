@@ -56,7 +56,7 @@ static const struct {
     {"pause filter threshold",    SVM_PAUSE_FILTER_THRESHOLD, FEATURE_USED,   FEATURE_ABSENT },
     {"LBR virtualization",        SVM_LBR_VIRTUALIZATION,     FEATURE_USED,   FEATURE_ABSENT },
     {"SVM lock",                  SVM_LOCK,                   FEATURE_UNUSED, FEATURE_ABSENT },
-    {"TSC ratio",                 SVM_TSC_RATIO,              FEATURE_UNUSED, FEATURE_ABSENT },
+    {"TSC ratio",                 SVM_TSC_RATIO,              FEATURE_USED,   FEATURE_ABSENT },
     {"AVIC",                      SVM_AVIC,                   FEATURE_UNUSED, FEATURE_ABSENT },
     {"x2AVIC",                    SVM_X2AVIC,                 FEATURE_UNUSED, FEATURE_ABSENT },
     {"virtual VMLOAD and VMSAVE", SVM_VIRTUAL_VMLOAD,         FEATURE_UNUSED, FEATURE_ABSENT },
@@ -67,7 +67,7 @@ static const struct {
 /* What the backend relies on once the boot CPU had it. */
 #define FEATURES_RELIED_ON                                                                         \
     (SVM_NESTED_PAGING | SVM_NRIP_SAVE | SVM_DECODE_ASSISTS | SVM_FLUSH_BY_ASID |                  \
-     SVM_PAUSE_FILTER | SVM_PAUSE_FILTER_THRESHOLD | SVM_LBR_VIRTUALIZATION)
+     SVM_PAUSE_FILTER | SVM_PAUSE_FILTER_THRESHOLD | SVM_LBR_VIRTUALIZATION | SVM_TSC_RATIO)
 
 static bool vendor_is_amd(void)
 {
@@ -164,6 +164,7 @@ static void fill_report(struct hvm_report *report)
                    svm_cpuid.huge_pages ? FEATURE_USED : FEATURE_ABSENT);
     report_feature(report, "RDTSCP", svm_cpuid.rdtscp ? FEATURE_USED : FEATURE_ABSENT);
     report->nested_large_sizes = NESTED_2M | (svm_cpuid.huge_pages ? NESTED_1G : 0);
+    report->tsc_scaling = svm_cpuid.features & SVM_TSC_RATIO;
     report->entry_deadline = false;
 }
 

@@ -165,12 +165,18 @@ void svm_set_controls(struct vcpu *vcpu)
     vcpu->hvm->flush = true;
 }
 
+/* APM volume 2, "TSC Ratio MSR": 8 integer bits, 32 of fraction. */
+#define TSC_RATIO_ONE BIT(TSC_RATIO_BITS)
+_Static_assert(TSC_RATIO_BITS == 32, "as in the MSR");
+
 static void attach(struct cpu *cpu, struct vcpu *vcpu)
 {
     struct vmcb *vmcb = vcpu->hvm->vmcb;
 
     vmcb_set_n_cr3(vmcb, vcpu->vm->memory.nested.root);
     vmcb_set_all_dirty(vmcb);
+    if (svm_cpuid.features & SVM_TSC_RATIO)
+        wrmsr(MSR_TSC_RATIO, vcpu->vm->tsc_ratio ? vcpu->vm->tsc_ratio : TSC_RATIO_ONE);
     svm_switch_in(vcpu);
 }
 

@@ -86,7 +86,7 @@ static const struct feature features[] = {
     FEATURE(SECONDARY, OPTIONAL, "XSAVES", SECONDARY_XSAVES),
     FEATURE(SECONDARY, OPTIONAL, "PAUSE-loop exiting", SECONDARY_PAUSE_LOOP_EXITING),
     FEATURE(SECONDARY, OPTIONAL, "ENCLS exiting", SECONDARY_ENCLS_EXITING),
-    FEATURE(SECONDARY, UNUSED, "TSC scaling", SECONDARY_TSC_SCALING),
+    FEATURE(SECONDARY, OPTIONAL, "TSC scaling", SECONDARY_TSC_SCALING),
     FEATURE(SECONDARY, UNUSED, "VM functions", SECONDARY_VM_FUNCTIONS),
     FEATURE(SECONDARY, UNUSED, "VMCS shadowing", SECONDARY_VMCS_SHADOWING),
     FEATURE(SECONDARY, UNUSED, "page-modification logging", SECONDARY_PAGE_MODIFICATION_LOGGING),
@@ -265,6 +265,7 @@ static void report_features(const struct capabilities *caps, struct hvm_report *
     report->feature_count = ARRAY_SIZE(features);
     report->nested_large_sizes = (vmx_has(WORD_EPT_VPID, EPT_VPID_2MIB_PAGES) ? BIT(0) : 0) |
                                  (vmx_has(WORD_EPT_VPID, EPT_VPID_1GIB_PAGES) ? BIT(1) : 0);
+    report->tsc_scaling = vmx_has(WORD_SECONDARY, SECONDARY_TSC_SCALING);
     report->entry_deadline = vmx_has(WORD_PIN, PIN_PREEMPTION_TIMER);
 }
 

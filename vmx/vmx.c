@@ -254,6 +254,8 @@ static void choose_controls(struct vcpu *vcpu, struct hvm_vcpu *hvm)
                      ~(u32)(SECONDARY_VIRTUALIZE_APIC_ACCESSES | SECONDARY_VIRTUALIZE_X2APIC_MODE);
     if (vcpu->vm->config.vcpus == 1)
         hvm->secondary &= ~(u32)SECONDARY_PAUSE_LOOP_EXITING;
+    if (!vcpu->vm->tsc_ratio)
+        hvm->secondary &= ~(u32)SECONDARY_TSC_SCALING;
     if (hvm->vpid == 0)
         hvm->secondary &= ~(u32)SECONDARY_VPID;
     hvm->ept_pointer = vcpu->vm->memory.nested.root | EPTP_WRITE_BACK | EPTP_PAGE_WALK_4;
@@ -289,6 +291,9 @@ static void write_controls(const struct hvm_vcpu *hvm)
     vmwrite_table(controls, ARRAY_SIZE(controls));
 }
 
+/* Fraction bits of the TSC multiplier (SDM volume 3, "TSC Multiplier"). */
+#define TSC_MULTIPLIER_BITS 48
+
 /* Fields that exist only with the feature that uses them. */
 static void write_optional(const struct vcpu *vcpu, const struct hvm_vcpu *hvm)
 {
@@ -298,16 +303,18 @@ static void write_optional(const struct vcpu *vcpu, const struct hvm_vcpu *hvm)
         u32 control;
         struct vmcs_value value;
     } optional[] = {
-        {WORD_PRIMARY,   PRIMARY_TPR_SHADOW,                   {VMCS_VIRTUAL_APIC_ADDRESS, pool_physical(vcpu->lapic)}},
-        {WORD_PRIMARY,   PRIMARY_TPR_SHADOW,                   {VMCS_TPR_THRESHOLD, 0}                                },
-        {WORD_SECONDARY, SECONDARY_VPID,                       {VMCS_VIRTUAL_PROCESSOR_ID, hvm->vpid}                 },
+        {WORD_PRIMARY,   PRIMARY_TPR_SHADOW,                   {VMCS_VIRTUAL_APIC_ADDRESS, pool_physical(vcpu->lapic)}                             },
+        {WORD_PRIMARY,   PRIMARY_TPR_SHADOW,                   {VMCS_TPR_THRESHOLD, 0}                                                             },
+        {WORD_SECONDARY, SECONDARY_VPID,                       {VMCS_VIRTUAL_PROCESSOR_ID, hvm->vpid}                                              },
         {WORD_SECONDARY,
-         SECONDARY_VIRTUALIZE_APIC_ACCESSES,                   {VMCS_APIC_ACCESS_ADDRESS, apic_access}                },
-        {WORD_SECONDARY, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY, {VMCS_GUEST_INTERRUPT_STATUS, 0}                       },
-        {WORD_SECONDARY, SECONDARY_PAUSE_LOOP_EXITING,         {VMCS_PLE_GAP, PLE_GAP}                                },
-        {WORD_SECONDARY, SECONDARY_PAUSE_LOOP_EXITING,         {VMCS_PLE_WINDOW, PLE_WINDOW}                          },
-        {WORD_SECONDARY, SECONDARY_XSAVES,                     {VMCS_XSS_EXITING_BITMAP, 0}                           },
-        {WORD_SECONDARY, SECONDARY_ENCLS_EXITING,              {VMCS_ENCLS_EXITING_BITMAP, UINT64_MAX}                },
+         SECONDARY_VIRTUALIZE_APIC_ACCESSES,                   {VMCS_APIC_ACCESS_ADDRESS, apic_access}                                             },
+        {WORD_SECONDARY, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY, {VMCS_GUEST_INTERRUPT_STATUS, 0}                                                    },
+        {WORD_SECONDARY, SECONDARY_PAUSE_LOOP_EXITING,         {VMCS_PLE_GAP, PLE_GAP}                                                             },
+        {WORD_SECONDARY, SECONDARY_PAUSE_LOOP_EXITING,         {VMCS_PLE_WINDOW, PLE_WINDOW}                                                       },
+        {WORD_SECONDARY,
+         SECONDARY_TSC_SCALING,                                {VMCS_TSC_MULTIPLIER, vcpu->vm->tsc_ratio << (TSC_MULTIPLIER_BITS - TSC_RATIO_BITS)}},
+        {WORD_SECONDARY, SECONDARY_XSAVES,                     {VMCS_XSS_EXITING_BITMAP, 0}                                                        },
+        {WORD_SECONDARY, SECONDARY_ENCLS_EXITING,              {VMCS_ENCLS_EXITING_BITMAP, UINT64_MAX}                                             },
     };
 
     for (u32 i = 0; i < ARRAY_SIZE(optional); i++)

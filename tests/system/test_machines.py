@@ -38,6 +38,40 @@ def the_virtual_pc(machine):
     machine.power_off()
 
 
+TSC = """
+[slow]
+kernel    = pc.elf
+memory    = 16M
+tsc_mhz   = 20
+exit_port = 0xf4
+
+[fast]
+kernel    = pc.elf
+memory    = 16M
+tsc_mhz   = 130
+exit_port = 0xf4
+"""
+
+
+# The guest compares its TSC's rate, which CPUID tells, with the PIT.
+@system_test(TSC, cpus=2, memory=256)
+def tsc_scaling(machine):
+    machine.boot()
+    for name in "slow", "fast":
+        machine.wait_for_state(name, "stopped", "crashed", timeout=200)
+        said = machine.log_of(name)
+        assert "pc PASS" in said and "FAIL" not in said, said
+    machine.power_off()
+
+
+@system_test(TSC, cpu_model="corei7_haswell_4770", memory=256)
+def tsc_scaling_that_is_missing(machine):
+    machine.boot()
+    start = machine.json("start slow")
+    assert not start["ok"] and "needs TSC scaling" in start["error"], start
+    machine.power_off()
+
+
 @system_test(PC, cpus=2, memory=256)
 def no_page_is_writable_and_executable(machine):
     log = machine.boot()

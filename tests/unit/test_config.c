@@ -308,6 +308,7 @@ static void test_numbers(void **state)
     refuse("vcpus", "1025");
     refuse("vcpus", "4294967297");
     refuse("weight", "10001");
+    refuse("tsc_mhz", "100001");
     assert_true(set("cap", "150%"));
     assert_int_equal(partition.cap_percent, 150);
     refuse("cap", "150");
