@@ -116,7 +116,7 @@ clean:
 TENANTS   ?= guests/demo/tenants.conf
 OUT       ?= $(BUILD)/bulkhead.iso
 HVCMDLINE ?= console=com1,115200
-EMU       ?= bochs
+EMU       ?=
 FIRMWARE  ?= bios
 CPUS      ?= 2
 MEM       ?= 1024
@@ -134,8 +134,8 @@ image: $(IMAGE) $(if $(filter guests/%,$(TENANTS)),guests)
 
 run: | install-dependencies
 	@$(MAKE) --no-print-directory image
-	scripts/run $(OUT) --emulator $(EMU) --firmware $(FIRMWARE) --cpus $(CPUS) --memory $(MEM) \
-	    $(if $(CPU_MODEL),--cpu-model $(CPU_MODEL))
+	scripts/run $(OUT) --firmware $(FIRMWARE) --cpus $(CPUS) --memory $(MEM) \
+	    $(if $(EMU),--emulator $(EMU)) $(if $(CPU_MODEL),--cpu-model $(CPU_MODEL))
 
 # TESTS="name ..." runs only those system tests.
 test test-long: | install-dependencies

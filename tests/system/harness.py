@@ -44,6 +44,7 @@ class SystemTest:
     files: dict = field(default_factory=dict)
     emulator: str = "bochs"
     firmware: str = "bios"
+    media: str = "cdrom"
     cpu_model: str = None
     cpus: int = 1
     memory: int = 512
@@ -54,6 +55,11 @@ class SystemTest:
 
 
 TESTS = []
+
+# Variants that run a test on both backends: VT-x in Bochs, AMD-V in QEMU.
+VTX, AMD = {"emulator": "bochs"}, {"emulator": "qemu"}
+RYZEN = {"emulator": "bochs", "cpu_model": "ryzen"}
+BOTH = {"vtx": VTX, "amd": AMD}
 
 
 def system_test(tenants, variants=None, **description):
@@ -89,7 +95,7 @@ class Machine:
         image = self._make_image()
         path = f"{self.folder}/serial"
         command = [f"{ROOT}/scripts/run", image, "--serial", f"unix:{path}",
-                   "--emulator", self.test.emulator, "--firmware", self.test.firmware,
+                   "--emulator", self.test.emulator, "--firmware", self.test.firmware, "--media", self.test.media,
                    "--cpus", str(self.test.cpus), "--memory", str(self.test.memory),
                    "--timeout", str(self.test.timeout), "--log", self.emulator_log]
         if self.test.cpu_model:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # SPDX-FileCopyrightText: The Bulkhead authors
 """What is wrong in a configuration or an image keeps that partition out, by name, and no other."""
-from harness import GUESTS, UP, system_test
+from harness import BOTH, GUESTS, UP, system_test
 
 ERRORS = """[good]
 kernel = hello.elf
@@ -30,7 +30,7 @@ memory = 8M
 """
 
 
-@system_test(ERRORS, memory=256)
+@system_test(ERRORS, BOTH, memory=256)
 def errors_in_the_configuration(machine):
     log = machine.boot()
     for line, word in (7, "colour"), (11, "12Q"), (13, "kernel"), (16, "good"), (19, "nowhere.elf"):
@@ -85,7 +85,7 @@ FILES = {"cut.bzimage": lambda: truncated("vmlinuz", 1 << 20),
          "cut.elf": lambda: truncated("hello.elf", 5000), "note.txt": lambda: b"not a kernel\n"}
 
 
-@system_test(IMAGES, files=FILES, memory=256)
+@system_test(IMAGES, BOTH, files=FILES, memory=256)
 def images_that_do_not_fit(machine):
     machine.boot()
     machine.wait_in_log("good", "heartbeat 1")

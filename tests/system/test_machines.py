@@ -3,7 +3,7 @@
 """Machines of many kinds: where it runs, and what it says where it cannot."""
 import re
 
-from harness import system_test
+from harness import AMD, BOTH, RYZEN, UP, VTX, system_test
 
 PC = """
 [pc]
@@ -23,7 +23,8 @@ memory    = 8M
     "haswell": {"cpu_model": "corei7_haswell_4770"},
     "skylake": {"cpu_model": "corei7_skylake_x", "cpus": 2},
     "icelake": {"cpu_model": "corei7_icelake_u"},
-    "amd": {"emulator": "qemu", "cpus": 2},
+    "ryzen": RYZEN,
+    "amd": {**AMD, "cpus": 2},
 }, memory=256, timeout=300)
 def the_virtual_pc(machine):
     log = machine.boot()
@@ -53,7 +54,7 @@ exit_port = 0xf4
 """
 
 
-# The guest compares its TSC's rate, which CPUID tells, with the PIT.
+# The guest compares its TSC's rate, which CPUID tells, with the PIT. QEMU's AMD-V has no scaling.
 @system_test(TSC, cpus=2, memory=256)
 def tsc_scaling(machine):
     machine.boot()
@@ -64,7 +65,7 @@ def tsc_scaling(machine):
     machine.power_off()
 
 
-@system_test(TSC, cpu_model="corei7_haswell_4770", memory=256)
+@system_test(TSC, {"vtx": {"cpu_model": "corei7_haswell_4770"}, "amd": AMD}, memory=256)
 def tsc_scaling_that_is_missing(machine):
     machine.boot()
     start = machine.json("start slow")
@@ -72,7 +73,7 @@ def tsc_scaling_that_is_missing(machine):
     machine.power_off()
 
 
-@system_test(PC, cpus=2, memory=256)
+@system_test(PC, BOTH, cpus=2, memory=256)
 def no_page_is_writable_and_executable(machine):
     log = machine.boot()
     assert re.search(r"host page tables: 0 of \d+ pages are writable and executable", log), log
@@ -81,17 +82,21 @@ def no_page_is_writable_and_executable(machine):
     machine.power_off()
 
 
+# CPUs that will not do, and a word of the sentence that says why.
 REFUSALS = {
-    "no-ept": ("core2_penryn_t9600", "EPT"),
-    "no-unrestricted-guest": ("corei5_lynnfield_750", "unrestricted guest"),
-    "amd-without-svm": ("athlon64_clawhammer", "AMD-V"),
-    "no-virtualisation": ("p4_prescott_celeron_336", "VT-x"),
+    "no-ept": (VTX, "core2_penryn_t9600", "EPT"),
+    "no-unrestricted-guest": (VTX, "corei5_lynnfield_750", "unrestricted guest"),
+    "no-vtx": (VTX, "p4_prescott_celeron_336", "VT-x"),
+    "athlon64": (VTX, "athlon64_clawhammer", "does not offer AMD-V"),
+    "no-svm": (AMD, "EPYC,-svm", "does not offer AMD-V"),
+    "no-nested-paging": (AMD, "EPYC,+svm,-npt", "nested paging"),
 }
 
 
-@system_test(PC, {name: {"cpu_model": model} for name, (model, _) in REFUSALS.items()}, memory=256)
+@system_test(PC, {name: {**emulator, "cpu_model": model}
+                  for name, (emulator, model, _) in REFUSALS.items()}, memory=256)
 def refusal(machine):
-    word = next(word for model, word in REFUSALS.values() if model == machine.test.cpu_model)
+    word = next(word for _, model, word in REFUSALS.values() if model == machine.test.cpu_model)
     log = machine.boot()
     capabilities = machine.json("capabilities")
     assert not capabilities["usable"], capabilities
@@ -105,7 +110,7 @@ def refusal(machine):
     machine.power_off()
 
 
-@system_test(PC, memory=256)
+@system_test(PC, BOTH, memory=256)
 def reboot(machine):
     machine.boot()
     machine.send("reboot-host\r")
@@ -114,7 +119,9 @@ def reboot(machine):
     machine.power_off()
 
 
-@system_test("", {"no-configuration": {}, "tiny-memory": {"memory": 32}}, memory=256)
+@system_test("", {"no-configuration-vtx": VTX, "no-configuration-amd": AMD,
+                  "tiny-memory-vtx": {**VTX, "memory": 32},
+                  "tiny-memory-amd": {**AMD, "memory": 32}}, memory=256)
 def monitor_without_partitions(machine):
     machine.boot()
     assert machine.json("list") == {"ok": True, "partitions": []}
@@ -126,4 +133,19 @@ def monitor_without_partitions(machine):
     assert not answer["ok"] and "lst" in answer["error"], answer
     machine.send("capab\t\r")  # completed
     machine.expect(r"(?i)virtualisation")
+    machine.power_off()
+
+
+HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\n"
+
+
+# The image is that of a CD, a hard disk and a USB stick in one.
+@system_test(HELLO, {
+    f"{media}-{firmware}": {**AMD, "media": media, "firmware": firmware}
+    for media in ("disk", "usb") for firmware in ("bios", "uefi")
+}, memory=256)
+def boots_from(machine):
+    machine.boot()
+    machine.wait_for_state("hello", *UP)
+    machine.wait_in_log("hello", "heartbeat 1")
     machine.power_off()

@@ -3,7 +3,7 @@
 """Partitions side by side: two Linuxes and a small guest, and what each may know of the other."""
 import re
 
-from harness import ESCAPE, PROMPT, UP, kernel_release, system_test
+from harness import AMD, BOTH, ESCAPE, PROMPT, RYZEN, UP, VTX, kernel_release, system_test
 
 TENANTS = """
 [web]
@@ -61,16 +61,21 @@ def two_linuxes_and_a_small_guest(machine, db_vcpus=1):
     machine.power_off()
 
 
+AMD_MACHINES = {f"amd-{cpus}-{firmware}": {**AMD, "cpus": cpus, "firmware": firmware}
+                for cpus in (1, 2, 4) for firmware in ("bios", "uefi")}
+AMD_SHORT = {"amd-1-bios", "amd-2-uefi", "amd-4-bios"}
+
+
 @system_test(TENANTS.format(db_vcpus=1), {
-    "1-cpu": {"cpus": 1}, "2-cpus": {"cpus": 2},
-    "amd": {"cpus": 2, "emulator": "qemu"},
-    "amd-uefi": {"cpus": 2, "emulator": "qemu", "firmware": "uefi"},
+    "vtx-1": {**VTX, "cpus": 1}, "vtx-2": {**VTX, "cpus": 2},
+    "ryzen": {**RYZEN, "cpus": 2, "long": True},
+    **{name: {**machine, "long": name not in AMD_SHORT} for name, machine in AMD_MACHINES.items()},
 }, memory=1024, timeout=900, quick=60)
 def linux_twice(machine):
     two_linuxes_and_a_small_guest(machine)
 
 
-@system_test(TENANTS.format(db_vcpus=2), cpus=2, memory=1024, timeout=900, quick=60)
+@system_test(TENANTS.format(db_vcpus=2), BOTH, cpus=2, memory=1024, timeout=900, quick=60)
 def linux_smp(machine):
     two_linuxes_and_a_small_guest(machine, db_vcpus=2)
 
@@ -90,8 +95,9 @@ exit_port = 0xf4
 """
 
 
-@system_test(ISOLATION, {"1-cpu": {"cpus": 1}, "2-cpus": {"cpus": 2},
-                         "amd": {"emulator": "qemu"}}, memory=256, timeout=300)
+@system_test(ISOLATION, {"vtx-1": {**VTX, "cpus": 1}, "vtx-2": {**VTX, "cpus": 2},
+                         "amd-1": {**AMD, "cpus": 1}, "amd-2": {**AMD, "cpus": 2},
+                         "ryzen": RYZEN}, memory=256, timeout=300)
 def cpu_state_and_memory_stay_ones_own(machine):
     machine.boot()
     for start in 1, 2:  # the second time in memory that was another's
@@ -142,7 +148,7 @@ def counts_on(machine):
     machine.wait_until("the neighbour goes on counting", lambda: heartbeat(machine) > before)
 
 
-@system_test(FAULTS, {"": {}, "amd": {"emulator": "qemu"}}, memory=256, timeout=500)
+@system_test(FAULTS, BOTH, memory=256, timeout=500)
 def a_fault_is_its_guests_own(machine):
     machine.boot()
     machine.wait_in_log("hello", "heartbeat 1")
@@ -161,7 +167,7 @@ def a_fault_is_its_guests_own(machine):
     machine.power_off()
 
 
-@system_test(FAULTS, {"": {}, "amd": {"emulator": "qemu"}}, memory=256)
+@system_test(FAULTS, BOTH, memory=256)
 def a_guest_restarts_as_told(machine):
     machine.boot()
     for fault in RESTARTS:
@@ -177,7 +183,7 @@ def a_guest_restarts_as_told(machine):
     machine.power_off()
 
 
-@system_test("[hello]\nkernel = hello.elf\nmemory = 8M\n", memory=256)
+@system_test("[hello]\nkernel = hello.elf\nmemory = 8M\n", BOTH, memory=256)
 def pause_resume_destroy_start(machine):
     machine.boot()
     machine.wait_in_log("hello", "heartbeat 1")
@@ -197,7 +203,7 @@ def pause_resume_destroy_start(machine):
     machine.power_off()
 
 
-@system_test("[hello]\nkernel = hello.elf\nmemory = 8M\n", memory=256)
+@system_test("[hello]\nkernel = hello.elf\nmemory = 8M\n", BOTH, memory=256)
 def console(machine):
     machine.boot()
     machine.wait_in_log("hello", "heartbeat 1")
