@@ -141,7 +141,9 @@ static void uses_everything(void **state)
     assert_int_equal(report.nested_large_sizes, 3);
     assert_true(report.entry_deadline);
     assert_int_equal(state_of("VPID"), FEATURE_USED);
-    assert_int_equal(state_of("TSC scaling"), FEATURE_UNUSED);
+    assert_int_equal(state_of("TSC scaling"), FEATURE_USED);
+    assert_true(report.tsc_scaling);
+    assert_int_equal(state_of("VMCS shadowing"), FEATURE_UNUSED);
     assert_true(vmx_used.words[WORD_PRIMARY] & 1 << 1);
     assert_false(vmx_used.words[WORD_SECONDARY] & SECONDARY_VMCS_SHADOWING);
     assert_int_equal(vmx_used.revision, 0x1234);
@@ -241,7 +243,7 @@ static void checks_later_cpus(void **state)
     assert_string_equal(model.logged, "CPU 3 lacks what CPU 0 has: INVPCID");
     /* What is not used may differ. */
     set_up(state);
-    model.allowed[WORD_SECONDARY] &= ~SECONDARY_TSC_SCALING;
+    model.allowed[WORD_SECONDARY] &= ~SECONDARY_VMCS_SHADOWING;
     assert_true(vmx_check_cpu(3));
     model.basic++;
     assert_false(vmx_check_cpu(3));
