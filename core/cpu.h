@@ -35,7 +35,6 @@ struct cpu {
     struct cpu *self; /* at GS:0 */
     u32 index;
     u32 apic_id;
-    u8 *stack_top;
     struct hvm_cpu *hvm;
     bool hvm_on;
     bool online; /* set by the CPU itself once it has come up */

@@ -17,6 +17,7 @@ enum control_bits {
     CR0_TS = 1 << 3,
     CR0_NE = 1 << 5,
     CR0_WP = 1 << 16,
+    CR4_MCE = 1 << 6,
     CR4_PGE = 1 << 7,
     CR4_OSFXSR = 1 << 9,
     CR4_OSXMMEXCPT = 1 << 10,
@@ -52,6 +53,7 @@ static const struct cpuid_bit bits[] = {
     FEATURE(1, ECX, 17, pcid),
     FEATURE(1, ECX, 21, x2apic),
     FEATURE(1, ECX, 26, xsave),
+    FEATURE(1, EDX, 7, mce),
     FEATURE(1, EDX, 13, pge),
     FEATURE(7, EBX, 7, smep),
     FEATURE(7, EBX, 20, smap),
@@ -111,6 +113,7 @@ void features_enable(struct cpu_features *features)
 
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | (features->nx ? EFER_NXE : 0));
     write_cr0((read_cr0() & ~(u64)(CR0_EM | CR0_TS)) | CR0_WP | CR0_NE | CR0_MP);
+    cr4 |= features->mce ? CR4_MCE : 0;
     cr4 |= features->pge ? CR4_PGE : 0;
     cr4 |= features->smep ? CR4_SMEP : 0;
     cr4 |= features->smap ? CR4_SMAP : 0;

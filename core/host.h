@@ -13,7 +13,7 @@
 
 /* CPU features that the hypervisor itself relies on the presence of. */
 struct cpu_features {
-    bool nx, smep, smap, pge, pcid, huge_pages, x2apic, xsave, xsaves, invariant_tsc, rdtscp;
+    bool nx, mce, smep, smap, pge, pcid, huge_pages, x2apic, xsave, xsaves, invariant_tsc, rdtscp;
     u64 xcr0;       /* all components that this hardware has and the hypervisor can save */
     u32 xsave_size; /* bytes of an area that holds them */
     char vendor[13];

@@ -452,6 +452,7 @@ void boot_main(u32 magic, u32 information, u64 tsc)
 {
     char error[BOOT_ERROR_SIZE];
 
+    panic_set_stack_guard(tsc);
     host.boot_tsc = tsc;
     read_boot_information(magic, information);
     features_probe(&host.features);

@@ -13,6 +13,10 @@ _Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2
 _Noreturn void panic_at(u64 rip, u64 rbp, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Makes the stack protector's guard from the TSC at boot. Only from a function that does not
+ * return, before there are other CPUs. */
+void panic_set_stack_guard(u64 seed);
+
 /* Halts this CPU when another one has panicked: an NMI may mean that. */
 void panic_check_stop(void);
 

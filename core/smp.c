@@ -123,7 +123,8 @@ static bool wake_cpu(const struct cpu *cpu, paddr_t page)
     return wait_online(cpu, ANSWER_WAIT_NS);
 }
 
-/* A CPU that does not answer may do so later: what it was given stays its own. */
+/* A CPU that does not answer is sent back to wait for another SIPI: should it be late, it must not
+ * run on what the next one is given. */
 static void start_cpu(const struct acpi_cpu *listed, paddr_t page, struct parameters *parameters)
 {
     struct cpu *cpu = new_cpu(listed->apic_id);
@@ -133,10 +134,10 @@ static void start_cpu(const struct acpi_cpu *listed, paddr_t page, struct parame
         log_error("CPU with APIC ID %u left out: no memory", listed->apic_id);
         return;
     }
-    cpu->stack_top = stack;
     parameters->stack = (u64)stack;
     parameters->argument = (u64)cpu;
     if (!wake_cpu(cpu, page)) {
+        host_lapic_send_ipi(cpu->apic_id, HOST_IPI_INIT, 0);
         log_warn("CPU with APIC ID %u did not answer INIT-SIPI: left out", listed->apic_id);
         return;
     }
@@ -173,4 +174,7 @@ void smp_start(const struct acpi_cpu *listed, u32 count, u32 limit, void (*run)(
     for (u32 i = 0; i < count && cpu_count < limit; i++)
         if (listed[i].enabled && listed[i].apic_id != cpus[0]->apic_id)
             start_cpu(&listed[i], page, parameters);
+    mmio_unmap(copy, PAGE_SIZE);
+    page_table_clear(&table, 0, 0, UINT32_MAX);
+    page_table_destroy(&table);
 }

@@ -52,6 +52,7 @@ class SystemTest:
     timeout: float = 240
     quick: float = 30
     long: bool = False
+    debugger: bool = False  # QEMU waits for one at Machine.debugger_path
 
 
 TESTS = []
@@ -94,12 +95,16 @@ class Machine:
     def __enter__(self):
         image = self._make_image()
         path = f"{self.folder}/serial"
-        command = [f"{ROOT}/scripts/run", image, "--serial", f"unix:{path}",
+        self.debugger_path = f"{self.folder}/debugger"
+        command = [f"{ROOT}/scripts/run", "--serial", f"unix:{path}",
                    "--emulator", self.test.emulator, "--firmware", self.test.firmware, "--media", self.test.media,
                    "--cpus", str(self.test.cpus), "--memory", str(self.test.memory),
                    "--timeout", str(self.test.timeout), "--log", self.emulator_log]
         if self.test.cpu_model:
             command += ["--cpu-model", self.test.cpu_model]
+        command.append(image)
+        if self.test.debugger:
+            command += ["--", "-gdb", f"unix:{self.debugger_path},server,nowait"]
         self.errors = open(f"{self.folder}/errors", "w+", encoding="utf-8", errors="replace")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.errors,
                                         stderr=self.errors)
