@@ -14,7 +14,7 @@
 
 static bool event_queued(const struct vcpu *vcpu)
 {
-    return vmcb_event_injection(vcpu->hvm->vmcb) & EVENT_VALID;
+    return vcpu->hvm->virtual_interrupt || vmcb_event_injection(vcpu->hvm->vmcb) & EVENT_VALID;
 }
 
 bool svm_can_inject(struct vcpu *vcpu, enum event_type type)
@@ -41,6 +41,21 @@ void svm_set_nmi_blocked(struct vcpu *vcpu, bool blocked)
     vmcb_set_intercept(vcpu->hvm->vmcb, INTERCEPT_IRET, blocked);
 }
 
+/* V_IRQ is one for two: the window, which is a virtual interrupt of the highest priority whose
+ * delivery exits, and on TCG an interrupt that waits for its delivery. That one goes first. */
+static void update_virtual_interrupt(struct vcpu *vcpu)
+{
+    struct hvm_vcpu *hvm = vcpu->hvm;
+    u64 vintr = vmcb_vintr(hvm->vmcb) & ~(VINTR_REQUEST | VINTR_VECTOR);
+
+    if (hvm->virtual_interrupt)
+        vintr |= VINTR_REQUEST | (u64)hvm->virtual_vector << VINTR_VECTOR_SHIFT;
+    else if (hvm->window_wanted)
+        vintr |= VINTR_REQUEST;
+    vmcb_set_vintr(hvm->vmcb, vintr);
+    vmcb_set_intercept(hvm->vmcb, INTERCEPT_VINTR, hvm->window_wanted && !hvm->virtual_interrupt);
+}
+
 void svm_inject(struct vcpu *vcpu, const struct event *event)
 {
     static const u8 kinds[] = {
@@ -48,15 +63,23 @@ void svm_inject(struct vcpu *vcpu, const struct event *event)
         [EVENT_NMI] = EVENT_KIND_NMI,
         [EVENT_EXCEPTION] = EVENT_KIND_EXCEPTION,
     };
-    struct vmcb *vmcb = vcpu->hvm->vmcb;
+    struct hvm_vcpu *hvm = vcpu->hvm;
     u64 value = EVENT_VALID | event->vector | (u64)kinds[event->type] << EVENT_KIND_SHIFT;
 
+    /* TCG (seen in QEMU 7.2) delivers an interrupt of EVENTINJ twice when something makes it leave
+     * its inner loop before the next exit. */
+    if (svm_cpuid.tcg && event->type == EVENT_INTERRUPT) {
+        hvm->virtual_interrupt = true;
+        hvm->virtual_vector = event->vector;
+        update_virtual_interrupt(vcpu);
+        return;
+    }
     /* In real mode no exception pushes an error code. */
-    if (event->type == EVENT_EXCEPTION && event->has_error_code && vmcb_cr0(vmcb) & CR0_PE)
+    if (event->type == EVENT_EXCEPTION && event->has_error_code && vmcb_cr0(hvm->vmcb) & CR0_PE)
         value |= EVENT_ERROR_VALID | (u64)event->error_code << EVENT_ERROR_CODE_SHIFT;
     if (event->type == EVENT_NMI)
         svm_set_nmi_blocked(vcpu, true);
-    vmcb_set_event_injection(vmcb, value);
+    vmcb_set_event_injection(hvm->vmcb, value);
 }
 
 void svm_inject_exception(struct vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code)
@@ -76,39 +99,49 @@ static bool tpr_masks_interrupt(const struct vcpu *vcpu)
            (u32)vector >> TPR_CLASS_SHIFT <= lapic_read(vcpu->lapic, LAPIC_TPR) >> TPR_CLASS_SHIFT;
 }
 
-/* The interrupt window is a virtual interrupt of the highest priority whose delivery exits. For
- * NMIs there is none: see above. */
+/* For NMIs there is no window: see above. */
 void svm_request_window(struct vcpu *vcpu, enum event_type type, bool wanted)
 {
-    struct vmcb *vmcb = vcpu->hvm->vmcb;
-    u64 vintr = vmcb_vintr(vmcb) & ~(VINTR_IRQ | VINTR_PRIORITY | VINTR_IGNORE_TPR);
-
     if (type == EVENT_NMI)
         vcpu->hvm->nmi_wanted = wanted;
     if (type != EVENT_INTERRUPT)
         return;
-    if (wanted)
-        vintr |= VINTR_IRQ | VINTR_PRIORITY | VINTR_IGNORE_TPR;
-    vmcb_set_vintr(vmcb, vintr);
-    vmcb_set_intercept(vmcb, INTERCEPT_VINTR, wanted);
+    vcpu->hvm->window_wanted = wanted;
+    update_virtual_interrupt(vcpu);
     svm_watch_tpr(vcpu, !wanted && tpr_masks_interrupt(vcpu));
 }
 
-/* INTn, INT3 and INTO have not moved RIP: they run again instead. */
-static bool is_redelivered(u64 event)
+void svm_reset_events(struct vcpu *vcpu)
 {
+    vmcb_set_event_injection(vcpu->hvm->vmcb, 0);
+    vcpu->hvm->virtual_interrupt = vcpu->hvm->window_wanted = vcpu->hvm->nmi_wanted = false;
+    update_virtual_interrupt(vcpu);
+    svm_set_nmi_blocked(vcpu, false);
+}
+
+/* INTn, INT3 and INTO have not moved RIP: they run again instead. TCG calls a V_IRQ that it was
+ * about to deliver an exception, and leaves it requested. */
+static u64 event_to_redeliver(const struct hvm_vcpu *hvm)
+{
+    u64 event = vmcb_exit_int_info(hvm->vmcb);
+    u8 vector = EVENT_VECTOR(event);
+
     if (!(event & EVENT_VALID) || EVENT_KIND(event) == EVENT_KIND_SOFTWARE)
-        return false;
-    return EVENT_KIND(event) != EVENT_KIND_EXCEPTION || EVENT_VECTOR(event) > VECTOR_OF ||
-           !(EVENTS_SOFT & BIT(EVENT_VECTOR(event)));
+        return 0;
+    if (EVENT_KIND(event) != EVENT_KIND_EXCEPTION)
+        return event;
+    return vector >= VECTOR_FIRST_FREE || EVENTS_SOFT & BIT(vector) ? 0 : event;
 }
 
 void svm_events_after_exit(struct vcpu *vcpu)
 {
     struct hvm_vcpu *hvm = vcpu->hvm;
-    u64 interrupted = vmcb_exit_int_info(hvm->vmcb);
 
-    vmcb_set_event_injection(hvm->vmcb, is_redelivered(interrupted) ? interrupted : 0);
+    vmcb_set_event_injection(hvm->vmcb, event_to_redeliver(hvm));
+    if (hvm->virtual_interrupt && !(vmcb_vintr(hvm->vmcb) & VINTR_IRQ)) {
+        hvm->virtual_interrupt = false;
+        update_virtual_interrupt(vcpu);
+    }
     if (hvm->nmi_iret && vmcb_rip(hvm->vmcb) != hvm->nmi_iret_rip)
         svm_set_nmi_blocked(vcpu, false);
     if (hvm->nmi_wanted && svm_can_inject(vcpu, EVENT_NMI))

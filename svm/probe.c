@@ -13,6 +13,7 @@
 enum cpuid_leaf {
     CPUID_VENDOR = 0,
     CPUID_FEATURES = 1,
+    CPUID_HYPERVISOR = 0x40000000,
     CPUID_EXTENDED_MAX = 0x80000000,
     CPUID_EXTENDED_FEATURES = 0x80000001,
     CPUID_SIZES = 0x80000008,
@@ -81,10 +82,20 @@ static bool vendor_is_amd(void)
     return false;
 }
 
+static bool is_tcg(void)
+{
+    struct cpuid_result r;
+
+    if (!(cpuid(CPUID_FEATURES, 0).ecx & ECX_HYPERVISOR))
+        return false;
+    r = cpuid(CPUID_HYPERVISOR, 0);
+    return memcmp(&r.ebx, "TCGT", 4) == 0 && memcmp(&r.ecx, "CGTC", 4) == 0;
+}
+
 struct svm_cpuid svm_read_cpuid(void)
 {
     u32 max = cpuid(CPUID_EXTENDED_MAX, 0).eax;
-    struct svm_cpuid found = {.emulated = cpuid(CPUID_FEATURES, 0).ecx & ECX_HYPERVISOR};
+    struct svm_cpuid found = {.tcg = is_tcg()};
 
     if (max >= CPUID_EXTENDED_FEATURES) {
         struct cpuid_result r = cpuid(CPUID_EXTENDED_FEATURES, 0);

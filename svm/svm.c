@@ -151,17 +151,14 @@ void svm_set_controls(struct vcpu *vcpu)
         vmcb_set_intercept(vmcb, (enum vmcb_intercept)intercepts[i], true);
     vmcb_set_exception_intercepts(vmcb, INTERCEPTED_EXCEPTIONS);
     set_optional_controls(vmcb);
-    svm_set_nmi_blocked(vcpu, false);
     vmcb_set_iopm_base(vmcb, svm_io_permissions());
     vmcb_set_msrpm_base(vmcb, svm_msr_permissions());
     vmcb_set_tsc_offset(vmcb, vcpu->tsc_offset);
     vmcb_set_vintr(vmcb, VINTR_MASKING);
     vmcb_set_interrupt_shadow(vmcb, 0);
     vmcb_set_np_control(vmcb, NP_ENABLE);
-    vmcb_set_event_injection(vmcb, 0);
-    vmcb_set_intercept(vmcb, INTERCEPT_VINTR, false);
+    svm_reset_events(vcpu);
     vmcb_set_all_dirty(vmcb);
-    vcpu->hvm->nmi_wanted = false;
     vcpu->hvm->flush = true;
 }
 
@@ -241,7 +238,7 @@ static void tpr_from_vmcb(struct vcpu *vcpu)
 /* QEMU's TCG knows no intercept of XSETBV: there the guest's XCR0 changes without an exit. */
 static void notice_xcr0(struct vcpu *vcpu)
 {
-    if (svm_cpuid.emulated && vcpu->hvm->cr4 & CR4_OSXSAVE)
+    if (svm_cpuid.tcg && vcpu->hvm->cr4 & CR4_OSXSAVE)
         vcpu->xcr0 = read_xcr0();
 }
 

@@ -32,7 +32,7 @@ struct svm_cpuid {
     u32 features; /* enum svm_feature */
     u32 asids;    /* ASIDs are 0 (the host's) to asids - 1 */
     bool svm, rdtscp, rdpru, invlpgb, mcommit, huge_pages;
-    bool emulated; /* not a CPU, but a hypervisor's or emulator's */
+    bool tcg; /* no CPU, but QEMU's TCG, some of whose faults are worked around */
 };
 
 /* The boot CPU's, from probe on; every other CPU has at least as much. */
@@ -65,8 +65,11 @@ struct hvm_vcpu {
     u64 dr[4];          /* while detached */
     u64 tsc_aux;        /* while detached */
     bool nmi_blocked;
-    bool nmi_iret;   /* the IRET that ends it was seen at nmi_iret_rip */
-    bool nmi_wanted; /* shared code waits for its window */
+    bool nmi_iret;          /* the IRET that ends it was seen at nmi_iret_rip */
+    bool nmi_wanted;        /* shared code waits for its window */
+    bool window_wanted;     /* and for that of interrupts */
+    bool virtual_interrupt; /* virtual_vector waits in V_IRQ for its delivery */
+    u8 virtual_vector;
     u64 nmi_iret_rip;
     u64 injected;       /* EVENTINJ of the last entry */
     bool tpr_masks;     /* an interrupt waits for the guest to lower CR8 */
@@ -164,6 +167,9 @@ void svm_inject(struct vcpu *vcpu, const struct event *event);
 void svm_request_window(struct vcpu *vcpu, enum event_type type, bool wanted);
 void svm_inject_exception(struct vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code);
 void svm_set_nmi_blocked(struct vcpu *vcpu, bool blocked);
+
+/* Nothing queued, nothing wanted, nothing blocked. */
+void svm_reset_events(struct vcpu *vcpu);
 void svm_exit_iret(struct vcpu *vcpu, struct exit *exit);
 
 /* After an exit: queues the event again whose delivery it interrupted, and notices that an NMI
@@ -177,6 +183,7 @@ enum exception_vector {
     VECTOR_GP = 13,
     VECTOR_AC = 17,
     VECTOR_MC = 18,
+    VECTOR_FIRST_FREE = 32, /* those below are exceptions or reserved for them */
 };
 
 /* DR6 and DR7 (APM volume 2, "Debug Registers"). */

@@ -113,11 +113,14 @@ enum vmcb_exit_code {
 };
 
 /* Virtual interrupt control, offset 060h. */
-#define VINTR_TPR        0xFULL /* V_TPR: what the guest sees as CR8 */
-#define VINTR_IRQ        BIT(8)
-#define VINTR_PRIORITY   (0xFULL << 16)
-#define VINTR_IGNORE_TPR BIT(20)
-#define VINTR_MASKING    BIT(24)
+#define VINTR_TPR          0xFULL /* V_TPR: what the guest sees as CR8 */
+#define VINTR_IRQ          BIT(8)
+#define VINTR_PRIORITY     (0xFULL << 16)
+#define VINTR_IGNORE_TPR   BIT(20)
+#define VINTR_MASKING      BIT(24)
+#define VINTR_VECTOR_SHIFT 32
+#define VINTR_VECTOR       (0xFFULL << VINTR_VECTOR_SHIFT)
+#define VINTR_REQUEST      (VINTR_IRQ | VINTR_PRIORITY | VINTR_IGNORE_TPR)
 
 /* EVENTINJ and EXITINTINFO, offsets 0A8h and 088h. */
 #define EVENT_VECTOR(event)     ((u8)(event))

@@ -360,6 +360,36 @@ static void an_open_window_closes_itself(void **state)
     assert_false(seen.control.intercepts[0] & 1U << INTERCEPT_VINTR);
 }
 
+static void takes_virtual_interrupt(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.vintr &= ~VINTR_IRQ;
+    v->control.exit_code = VMEXIT_INTR;
+}
+
+static void tcg_gets_interrupts_by_v_irq(void **state)
+{
+    svm_cpuid.tcg = true;
+    vmcb_set_rflags(vmcb, RFLAGS_IF);
+    svm_ops.inject(&vcpu, &(struct event){.type = EVENT_INTERRUPT, .vector = 0x31});
+    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, true);
+    assert_false(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
+    run(interrupted); /* by the host, before it is delivered */
+    assert_int_equal(seen.control.vintr >> VINTR_VECTOR_SHIFT, 0x31);
+    assert_int_equal(seen.control.vintr & VINTR_REQUEST, VINTR_REQUEST);
+    assert_int_equal(seen.control.event_injection, 0);
+    assert_false(seen.control.intercepts[0] & 1U << INTERCEPT_VINTR);
+    assert_false(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
+    delivery = EVENT_VALID | EVENT_KIND_EXCEPTION << EVENT_KIND_SHIFT | 0x31;
+    run(faults_in_delivery); /* V_IRQ stands */
+    assert_int_equal(vmcb_event_injection(vmcb), 0);
+    assert_true(vmcb_vintr(vmcb) & VINTR_IRQ);
+    run(takes_virtual_interrupt);
+    assert_true(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
+    run(interrupted);
+    assert_true(seen.control.vintr & VINTR_IRQ);
+    assert_true(seen.control.intercepts[0] & 1U << INTERCEPT_VINTR);
+}
+
 static void reaches_iret(struct vmcb *v, u64 gpr[GPR_COUNT])
 {
     v->control.exit_code = VMEXIT_IRET;
@@ -688,6 +718,7 @@ int main(void)
         TEST(interrupted_delivery_is_queued_again),
         TEST(interrupts_wait_for_their_window),
         TEST(an_open_window_closes_itself),
+        TEST(tcg_gets_interrupts_by_v_irq),
         TEST(an_nmi_blocks_until_iret),
         TEST(real_mode_takes_no_error_codes),
         TEST(ports_are_described),
