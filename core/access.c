@@ -124,14 +124,26 @@ static bool port_string_one(struct vcpu *vcpu, const struct exit *exit, enum ins
     return true;
 }
 
-/* SDM volume 3, "Interrupt 14": a page fault that the emulated memory operand causes. */
-static void raise_page_fault(struct vcpu *vcpu, const struct guest_paging *paging, u64 linear,
-                             bool write)
+static bool is_canonical(u64 linear)
+{
+    return (u64)((s64)(linear << 16) >> 16) == linear;
+}
+
+/* The fault of an emulated memory operand: SDM volume 3, "Interrupt 14", at the first byte that
+ * cannot be reached, or #GP where its address is not canonical. */
+static void raise_operand_fault(struct vcpu *vcpu, const struct guest_paging *paging, u64 linear,
+                                u8 size, bool write)
 {
     struct guest_paging any = *paging;
     bool present;
     u64 gpa;
 
+    if (!is_canonical(linear)) {
+        vcpu_raise_gp(vcpu);
+        return;
+    }
+    if (guest_walk(&vcpu->vm->memory.ram, paging, linear, write, &gpa))
+        linear = ALIGN_DOWN(linear + size - 1, PAGE_SIZE);
     any.user = false;
     present = guest_walk(&vcpu->vm->memory.ram, &any, linear, false, &gpa);
     host.hvm->write_register(vcpu, HVM_CR2, linear);
@@ -151,11 +163,11 @@ static void handle_port_string(struct vcpu *vcpu, const struct exit *exit)
         if (exit->port.rep && (*count & mask) == 0)
             break;
         if (!port_string_one(vcpu, exit, mode, &paging, *index & mask)) {
-            raise_page_fault(vcpu, &paging,
-                             linear_address(vcpu, mode,
-                                            exit->port.write ? exit->port.segment : SEG_ES,
-                                            *index & mask),
-                             !exit->port.write);
+            raise_operand_fault(vcpu, &paging,
+                                linear_address(vcpu, mode,
+                                               exit->port.write ? exit->port.segment : SEG_ES,
+                                               *index & mask),
+                                exit->port.size, !exit->port.write);
             return;
         }
         set_low(index, *index + (down ? -exit->port.size : exit->port.size),

@@ -41,7 +41,7 @@ struct rule {
      B(28) | B(29) | B(30))
 #define SET_1_ECX (B(21) | B(24) | B(31))
 /* Leaf 1 EDX: all but thermal monitoring, debug store, PBE, PSN. APIC and MTRR are emulated. */
-#define PASS_1_EDX 0x0FCBFBFFu
+#define PASS_1_EDX 0x0F8BFBFFu
 #define SET_1_EDX  (B(9) | B(12))
 /* Leaf 7 EBX: FSGSBASE, BMI1, AVX2, SMEP, BMI2, ERMS, INVPCID, AVX512F/DQ, RDSEED, ADX, SMAP,
  * IFMA, CLFLUSHOPT, CLWB, AVX512CD, SHA, AVX512BW/VL. TSC_ADJUST is emulated. */

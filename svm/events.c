@@ -108,7 +108,8 @@ void svm_request_window(struct vcpu *vcpu, enum event_type type, bool wanted)
         return;
     vcpu->hvm->window_wanted = wanted;
     update_virtual_interrupt(vcpu);
-    svm_watch_tpr(vcpu, !wanted && tpr_masks_interrupt(vcpu));
+    /* QEMU's TCG ends with an assertion when CR8 is written while V_IRQ waits. */
+    svm_watch_tpr(vcpu, wanted ? svm_cpuid.tcg : tpr_masks_interrupt(vcpu));
 }
 
 void svm_reset_events(struct vcpu *vcpu)

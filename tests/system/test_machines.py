@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # SPDX-FileCopyrightText: The Bulkhead authors
 """Machines of many kinds: where it runs, and what it says where it cannot."""
+import dataclasses
 import re
+import tempfile
 
-from harness import AMD, BOTH, RYZEN, UP, VTX, system_test
+from harness import AMD, BOTH, RYZEN, UP, VTX, Machine, system_test
 
 PC = """
 [pc]
@@ -149,3 +151,30 @@ def boots_from(machine):
     machine.wait_for_state("hello", *UP)
     machine.wait_in_log("hello", "heartbeat 1")
     machine.power_off()
+
+
+ARCH = "[arch]\nkernel = arch.elf\nmemory = 16M\nvcpus = 2\nexit_port = 0xf4\n"
+
+
+def answers(machine):
+    """What the guest says on this machine, but for its CPU's vendor."""
+    machine.boot()
+    info = machine.wait_for_state("arch", "stopped", "crashed", timeout=200)
+    lines = machine.log_of("arch").splitlines()
+    assert lines and lines[-1] == "arch END" and info["exit_status"] == 1, (info, lines[-3:])
+    machine.power_off()
+    vendors = [line for line in lines if line.startswith("vendor: ")]
+    return vendors, [line for line in lines if line not in vendors]
+
+
+@system_test(ARCH, cpus=2, memory=256)
+def same_answers_from_both(machine):
+    vendors, ours = answers(machine)
+    other = dataclasses.replace(machine.test, name=machine.test.name + "-other", **AMD)
+    with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
+        with Machine(other, folder) as second:
+            other_vendors, theirs = answers(second)
+    assert vendors == ["vendor: GenuineIntel"] and other_vendors == ["vendor: AuthenticAMD"]
+    assert len(ours) > 300, len(ours)
+    different = [f"{a!r} or {b!r}" for a, b in zip(ours, theirs) if a != b]
+    assert ours == theirs, different or (len(ours), len(theirs))
