@@ -173,10 +173,11 @@ void sched_init(void)
     interrupts_set_handler(VECTOR_ERROR, on_error);
 }
 
-/* One that fires too early does no harm, so a timer that stands is only ever moved forward. */
-static void arm_timer(struct cpu *cpu, u64 deadline)
+/* One that fires too early does no harm, so a timer that stands is only ever moved forward. One
+ * that should have fired by now is set again, in case it got lost. */
+static void arm_timer(struct cpu *cpu, u64 now, u64 deadline)
 {
-    if (deadline >= cpu->timer_armed)
+    if (deadline >= cpu->timer_armed && now < cpu->timer_armed)
         return;
     cpu->timer_armed = deadline;
     host_lapic_timer_arm(deadline);
@@ -208,7 +209,7 @@ static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit, u64 *now)
         return;
     deadline = MIN(MIN(vcpu->slice_end, limit), vcpu->timer_deadline);
     if (!host.report.entry_deadline)
-        arm_timer(cpu, deadline);
+        arm_timer(cpu, *now, deadline);
     host.hvm->enter(vcpu, deadline, &exit);
     left = rdtsc();
     vcpu->guest_cycles += left - *now;
@@ -267,7 +268,7 @@ static void idle(struct cpu *cpu, u64 until)
     u64 deadline = MIN(until, next_timer(cpu));
 
     if (deadline != DEADLINE_NONE)
-        arm_timer(cpu, deadline);
+        arm_timer(cpu, start, deadline);
     /* A wake-up that came since the mailbox was looked at is still waiting, as interrupts have
      * been off: HLT ends at once. */
     cpu_sti_hlt_cli();
