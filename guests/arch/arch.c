@@ -10,7 +10,8 @@
  * Left out, as the emulators that the tests run in differ: RF in pushed flags, #AC, #SS, DR7.GD,
  * breakpoints, INT1, error codes that name a gate, reserved bits of page tables, of CR3, CR8, DR6
  * and DR7 and of CR0's upper half, non-canonical values in MSRs, and how the shadows of STI and
- * MOV SS add to each other and to a single step. */
+ * MOV SS add to each other and to a single step. Nor STI and then CLI: with virtual-interrupt
+ * delivery Bochs takes an interrupt behind it. */
 #include "arch/arch.h"
 
 struct trap trap;

@@ -96,7 +96,6 @@ void ask_shadows(void)
     lapic_write(LAPIC_SVR, SVR_ENABLE);
     SHADOW("sti", "sti; nop; nop; nop; cli", "a"(0));
     SHADOW("sti; cpuid", "sti; cpuid; nop; nop; cli", "a"(0), "c"(0));
-    SHADOW("sti; cli", "sti; cli; nop", "a"(0));
     SHADOW("sti; sti", "sti; sti; nop; nop; cli", "a"(0));
     SHADOW("sti; hlt", "sti; hlt; nop; cli", "a"(0));
     SHADOW("sti; out", "sti; outb %%al, %%dx; nop; nop; cli", "a"(0), "d"(SCRATCH_PORT));
