@@ -46,6 +46,7 @@ struct cpu {
     struct list timers;    /* blocked vCPUs with a deadline, earliest first; this CPU's alone */
     u32 vcpu_count;        /* vCPUs placed here; CPU 0's lifecycle work only */
     bool reschedule;
+    bool nmi_seen; /* set in the NMI handler, logged by the loop */
 
     struct spinlock mailbox_lock; /* covers mailbox, the mail nodes in it, and serving */
     struct list mailbox;

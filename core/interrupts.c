@@ -153,6 +153,7 @@ static _Noreturn void die_of_exception(const struct trap_frame *frame)
 {
     const char *name = exception_names[frame->vector];
 
+    log_begin_panic();
     log_error("rax %016lx rbx %016lx rcx %016lx rdx %016lx", frame->rax, frame->rbx, frame->rcx,
               frame->rdx);
     log_error("rsi %016lx rdi %016lx rbp %016lx rsp %016lx", frame->rsi, frame->rdi, frame->rbp,
@@ -200,7 +201,8 @@ void interrupt_dispatch(struct trap_frame *frame)
     cpu = this_cpu();
     if (frame->vector == EXCEPTION_NMI) {
         panic_check_stop();
-        log_warn("CPU %u: NMI ignored", cpu->index);
+        /* It may have come anywhere, also where the log's lock is held: the loop logs it. */
+        cpu->nmi_seen = true;
         return;
     }
     if (frame->vector < EXCEPTION_COUNT)

@@ -5,6 +5,7 @@
 #include "core/host.h"
 #include "core/interrupts.h"
 #include "core/lifecycle.h"
+#include "core/log.h"
 #include "core/vcpu_run.h"
 #include "core/vm.h"
 #include "core/xstate.h"
@@ -283,6 +284,8 @@ _Noreturn void sched_loop(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
 
         cpu->reschedule = false;
         interrupts_take();
+        if (__atomic_exchange_n(&cpu->nmi_seen, false, __ATOMIC_RELAXED))
+            log_warn("CPU %u: NMI ignored", cpu->index);
         drain_mailbox(cpu);
         run_timers(cpu);
         if (housekeeping)
