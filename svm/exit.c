@@ -97,6 +97,8 @@ static void exit_nested_page_fault(struct vcpu *vcpu, struct exit *exit)
 
 static void exit_window(struct vcpu *vcpu, struct exit *exit)
 {
+    /* It was about to be taken, so there is no shadow; Bochs may say otherwise. */
+    vmcb_set_interrupt_shadow(vcpu->hvm->vmcb, 0);
     svm_request_window(vcpu, EVENT_INTERRUPT, false);
     exit->kind = EXIT_WINDOW;
 }

@@ -366,6 +366,15 @@ static void takes_virtual_interrupt(struct vmcb *v, u64 gpr[GPR_COUNT])
     v->control.exit_code = VMEXIT_INTR;
 }
 
+static void a_window_outlives_other_exits(void **state)
+{
+    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, true);
+    run(takes_virtual_interrupt);
+    run(interrupted);
+    assert_true(seen.control.vintr & VINTR_IRQ);
+    assert_true(seen.control.intercepts[0] & 1U << INTERCEPT_VINTR);
+}
+
 static void tcg_gets_interrupts_by_v_irq(void **state)
 {
     svm_cpuid.tcg = true;
@@ -718,6 +727,7 @@ int main(void)
         TEST(interrupted_delivery_is_queued_again),
         TEST(interrupts_wait_for_their_window),
         TEST(an_open_window_closes_itself),
+        TEST(a_window_outlives_other_exits),
         TEST(tcg_gets_interrupts_by_v_irq),
         TEST(an_nmi_blocks_until_iret),
         TEST(real_mode_takes_no_error_codes),
