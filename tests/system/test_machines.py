@@ -25,7 +25,7 @@ memory    = 8M
     "haswell": {"cpu_model": "corei7_haswell_4770"},
     "skylake": {"cpu_model": "corei7_skylake_x", "cpus": 2},
     "icelake": {"cpu_model": "corei7_icelake_u"},
-    "ryzen": RYZEN,
+    "ryzen": {**RYZEN, "long": True},
     "amd": {**AMD, "cpus": 2},
 }, memory=256, timeout=300)
 def the_virtual_pc(machine):
