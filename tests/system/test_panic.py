@@ -9,7 +9,8 @@ import time
 
 from harness import ROOT, system_test
 
-HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\n"
+# No guest runs: what the debugger stops is the hypervisor.
+HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\nautostart = no\n"
 UD2 = "0f0b"
 
 
