@@ -24,14 +24,20 @@ class Debugger:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(20)
         self.socket.connect(path)
+        self.received = b""
 
     def ask(self, text):
+        """The answer to a command; word of a stop may come before it at any time."""
         self.say(text)
-        answer = b""
-        while not re.search(rb"\$[^#]*#..$", answer):
-            answer += self.socket.recv(4096)
-        self.socket.sendall(b"+")
-        return re.search(rb"\$([^#]*)#..$", answer)[1].decode()
+        while True:
+            packet = re.search(rb"\$([^#]*)#..", self.received)
+            if packet:
+                self.received = self.received[packet.end():]
+                self.socket.sendall(b"+")
+                if not packet[1].startswith(b"T"):
+                    return packet[1].decode()
+            else:
+                self.received += self.socket.recv(4096)
 
     def say(self, text):
         self.socket.sendall(f"${text}#{sum(text.encode()) & 255:02x}".encode())
@@ -47,8 +53,8 @@ def address_of(symbol):
 def a_panic_says_where(machine):
     machine.boot()
     debugger = Debugger(machine.debugger_path)
-    debugger.ask("?")
-    assert debugger.ask(f"M{address_of('monitor_poll')},2:{UD2}") == "OK"
+    answer = debugger.ask(f"M{address_of('monitor_poll')},2:{UD2}")
+    assert answer == "OK", answer
     debugger.say("c")
     machine.send("\r")
     machine.line.expect(r"PANIC: exception 6 \(invalid opcode\)[^\n]*\n")
