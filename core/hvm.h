@@ -86,11 +86,10 @@ struct hvm_ops {
      * boot CPU, before anything else. */
     bool (*probe)(struct hvm_report *report);
 
-    /* Turns virtualisation on or off on the calling CPU. cpu_on checks that the CPU has all that
-     * the boot CPU has; false after logging, by name, what it lacks. `cpu->hvm` is the backend's
+    /* Turns virtualisation on, for good, on the calling CPU. Checks that the CPU has all that the
+     * boot CPU has; false after logging, by name, what it lacks. `cpu->hvm` is the backend's
      * own. */
     bool (*cpu_on)(struct cpu *cpu);
-    void (*cpu_off)(struct cpu *cpu);
 
     /* Allocates (vm_alloc) and frees what the backend keeps for a vCPU (vcpu->hvm). CPU 0; false
      * when memory is short. vcpu_free: after detach. */
@@ -146,7 +145,7 @@ struct hvm_ops {
     void (*set_tsc_offset)(struct vcpu *vcpu, u64 offset);
 };
 
-_Static_assert(sizeof(struct hvm_ops) / sizeof(void *) <= 22, "the seam stays narrow");
+_Static_assert(sizeof(struct hvm_ops) / sizeof(void *) - 2 < 20, "fewer than twenty functions");
 
 extern const struct hvm_ops vmx_ops;
 extern const struct hvm_ops svm_ops;

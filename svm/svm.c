@@ -97,14 +97,6 @@ static bool cpu_on(struct cpu *cpu)
     return true;
 }
 
-static void cpu_off(struct cpu *cpu)
-{
-    wrmsr(MSR_VM_HSAVE_PA, 0);
-    wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
-    free_cpu(cpu->hvm);
-    cpu->hvm = NULL;
-}
-
 static bool vcpu_init(struct vcpu *vcpu)
 {
     struct hvm_vcpu *hvm = vm_alloc(vcpu->vm, 1);
@@ -277,7 +269,6 @@ const struct hvm_ops svm_ops = {
     .nested_format = &page_format_x86,
     .probe = svm_probe,
     .cpu_on = cpu_on,
-    .cpu_off = cpu_off,
     .vcpu_init = vcpu_init,
     .vcpu_free = vcpu_free,
     .attach = attach,

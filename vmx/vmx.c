@@ -64,11 +64,6 @@ static bool vmxon(paddr_t region)
     return !failed;
 }
 
-static void vmxoff(void)
-{
-    __asm__ volatile("vmxoff" ::: "cc", "memory");
-}
-
 static void vmclear(struct vmcs *vmcs)
 {
     paddr_t region = pool_physical(vmcs);
@@ -153,14 +148,6 @@ static bool vmx_cpu_on(struct cpu *cpu)
     pool_free(cpu->hvm, 1);
     cpu->hvm = NULL;
     return false;
-}
-
-static void vmx_cpu_off(struct cpu *cpu)
-{
-    vmxoff();
-    write_cr4(read_cr4() & ~CR4_VMXE);
-    pool_free(cpu->hvm, 1);
-    cpu->hvm = NULL;
 }
 
 /* ---- making and freeing a vCPU ----------------------------------------------------------- */
@@ -485,7 +472,6 @@ const struct hvm_ops vmx_ops = {
     .nested_format = &page_format_ept,
     .probe = vmx_probe,
     .cpu_on = vmx_cpu_on,
-    .cpu_off = vmx_cpu_off,
     .vcpu_init = vmx_vcpu_init,
     .vcpu_free = vmx_vcpu_free,
     .attach = vmx_attach,
