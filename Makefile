@@ -5,7 +5,7 @@ BUILD   := build
 CC      := gcc
 NASM    := nasm
 IMAGE   := $(BUILD)/bulkhead.elf
-FOLDERS := boot lib mm drivers vmx svm devices loader core monitor
+FOLDERS := $(filter-out build,$(patsubst %/,%,$(sort $(dir $(wildcard */*.c)))))
 
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 

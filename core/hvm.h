@@ -147,8 +147,10 @@ struct hvm_ops {
 
 _Static_assert(sizeof(struct hvm_ops) / sizeof(void *) - 2 < 20, "fewer than twenty functions");
 
-extern const struct hvm_ops vmx_ops;
-extern const struct hvm_ops svm_ops;
+/* A backend announces its table with this, and nothing outside its folder names it. */
+#define HVM_BACKEND(ops)                                                                           \
+    static const struct hvm_ops *const ops##_announced                                             \
+        __attribute__((used, section(".backends"))) = &(ops)
 
 /* What a backend may ask of shared code. */
 

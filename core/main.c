@@ -40,6 +40,9 @@ struct host host;
 static struct vga_text vga;
 static bool has_vga;
 
+/* Of linker.ld: what HVM_BACKEND announces. */
+extern const struct hvm_ops *const backends_start[], *const backends_end[];
+
 _Noreturn void boot_main(u32 magic, u32 information, u64 tsc);
 
 static void early_output(const char *text, size_t size)
@@ -213,15 +216,14 @@ static void set_up_time(void)
 
 static void set_up_virtualisation(void)
 {
-    static const struct hvm_ops *const backends[] = {&vmx_ops, &svm_ops};
     struct hvm_report *report = &host.report;
 
-    for (size_t i = 0; i < ARRAY_SIZE(backends) && !report->usable; i++) {
+    for (const struct hvm_ops *const *backend = backends_start; backend < backends_end; backend++) {
         *report = (struct hvm_report){0};
-        if (!backends[i]->probe(report))
+        if (!(*backend)->probe(report))
             continue;
         if (report->usable)
-            host.hvm = backends[i];
+            host.hvm = *backend;
         break;
     }
     if (!host.hvm && !report->refusal[0])

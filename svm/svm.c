@@ -264,7 +264,7 @@ static void set_tsc_offset(struct vcpu *vcpu, u64 offset)
     vmcb_set_tsc_offset(vcpu->hvm->vmcb, offset);
 }
 
-const struct hvm_ops svm_ops = {
+static const struct hvm_ops svm_ops = {
     .name = "AMD-V",
     .nested_format = &page_format_x86,
     .probe = svm_probe,
@@ -286,3 +286,5 @@ const struct hvm_ops svm_ops = {
     .flush = flush,
     .set_tsc_offset = set_tsc_offset,
 };
+
+HVM_BACKEND(svm_ops);

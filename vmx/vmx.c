@@ -467,7 +467,7 @@ static void vmx_enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
         vmx_entry_refused(vcpu, exit);
 }
 
-const struct hvm_ops vmx_ops = {
+static const struct hvm_ops vmx_ops = {
     .name = "VT-x",
     .nested_format = &page_format_ept,
     .probe = vmx_probe,
@@ -490,3 +490,5 @@ const struct hvm_ops vmx_ops = {
     .flush = vmx_flush,
     .set_tsc_offset = vmx_set_tsc_offset,
 };
+
+HVM_BACKEND(vmx_ops);
