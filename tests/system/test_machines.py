@@ -5,7 +5,7 @@ import dataclasses
 import re
 import tempfile
 
-from harness import AMD, BOTH, RYZEN, UP, VTX, Machine, system_test
+from harness import AMD, BOTH, UP, VTX, Machine, system_test
 
 PC = """
 [pc]
@@ -25,7 +25,6 @@ memory    = 8M
     "haswell": {"cpu_model": "corei7_haswell_4770"},
     "skylake": {"cpu_model": "corei7_skylake_x", "cpus": 2},
     "icelake": {"cpu_model": "corei7_icelake_u"},
-    "ryzen": {**RYZEN, "long": True},
     "amd": {**AMD, "cpus": 2},
 }, memory=256, timeout=300)
 def the_virtual_pc(machine):
