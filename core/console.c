@@ -4,47 +4,41 @@
 
 #include "mm/pool.h"
 
-void console_init(struct console *console)
+bool console_prepare(struct console *console)
 {
-    *console = (struct console){0};
+    if (!console->ring)
+        console->ring = pool_alloc(CONSOLE_RING_PAGES);
+    return console->ring != NULL;
 }
 
 void console_free(struct console *console)
 {
-    for (size_t i = 0; i < CONSOLE_RING_PAGES; i++)
-        pool_free(console->pages[i], 1);
+    pool_free(console->ring, CONSOLE_RING_PAGES);
     *console = (struct console){.watched = console->watched};
-}
-
-static char **page_of(struct console *console, u64 position)
-{
-    return &console->pages[position % CONSOLE_RING_SIZE / PAGE_SIZE];
 }
 
 void console_put(struct console *console, u8 byte)
 {
-    char **page = page_of(console, console->written);
+    console->ring[console->written++ % CONSOLE_RING_SIZE] = (char)byte;
+}
 
-    if (!*page)
-        *page = pool_alloc(1);
-    if (!*page) {
-        console->dropped++;
-        return;
-    }
-    (*page)[console->written++ % PAGE_SIZE] = byte;
+static u64 oldest(const struct console *console)
+{
+    return console->written > CONSOLE_RING_SIZE ? console->written - CONSOLE_RING_SIZE : 0;
+}
+
+u64 console_lost(const struct console *console)
+{
+    return MAX(console->shown, oldest(console)) - console->shown;
 }
 
 size_t console_read(const struct console *console, u64 *position, char *to, size_t size)
 {
     size_t count = 0;
 
-    if (console->written > CONSOLE_RING_SIZE)
-        *position = MAX(*position, console->written - CONSOLE_RING_SIZE);
-    while (count < size && *position < console->written) {
-        to[count++] =
-            console->pages[*position % CONSOLE_RING_SIZE / PAGE_SIZE][*position % PAGE_SIZE];
-        (*position)++;
-    }
+    *position = MAX(*position, oldest(console));
+    while (count < size && *position < console->written)
+        to[count++] = console->ring[(*position)++ % CONSOLE_RING_SIZE];
     return count;
 }
 

@@ -213,12 +213,12 @@ static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit, u64 *now)
         arm_timer(cpu, *now, deadline);
     host.hvm->enter(vcpu, deadline, &exit);
     left = rdtsc();
-    vcpu->guest_cycles += left - *now;
+    vcpu->statistics.guest_cycles += left - *now;
     vcpu_handle_exit(vcpu, &exit);
     *now = rdtsc();
-    vcpu->host_cycles += *now - left;
-    vcpu->exits[exit.kind]++;
-    vcpu->exit_cycles[exit.kind] += *now - left;
+    vcpu->statistics.host_cycles += *now - left;
+    vcpu->statistics.exits[exit.kind]++;
+    vcpu->statistics.exit_cycles[exit.kind] += *now - left;
     cpu->longest_host_cycles = MAX(cpu->longest_host_cycles, *now - left);
 }
 
@@ -254,7 +254,7 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
         vcpu->slice_left = cpu->slice;
     vcpu->slice_end = now + vcpu->slice_left;
     now = rdtsc();
-    vcpu->host_cycles += now - start;
+    vcpu->statistics.host_cycles += now - start;
     while (vcpu->run_state == VCPU_RUNNING && !cpu->reschedule && now < vcpu->slice_end &&
            now < limit)
         run_once(cpu, vcpu, limit, &now);

@@ -4,6 +4,7 @@
 #define BULKHEAD_CORE_VCPU_H
 
 #include "core/exit.h"
+#include "core/statistics.h"
 #include "core/vcpu_state.h"
 #include "devices/lapic.h"
 #include "lib/list.h"
@@ -80,9 +81,7 @@ struct vcpu {
 
     struct vcpu_state start_state;
 
-    u64 guest_cycles, host_cycles;
-    u64 exits[EXIT_KIND_COUNT];
-    u64 exit_cycles[EXIT_KIND_COUNT];
+    struct run_statistics statistics;
     struct exit_trace trace[EXIT_TRACE_SIZE];
     u32 trace_next;
 };

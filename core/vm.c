@@ -63,7 +63,6 @@ struct vm *vm_create(const struct partition_config *config, char error[VM_ERROR_
     }
     vm->config = *config;
     vm->hypervisor_pages = VM_PAGES;
-    console_init(&vm->console);
     list_append(&vms, &vm->node);
     return vm;
 }
@@ -137,6 +136,8 @@ bool vm_make_parts(struct vm *vm)
     if (!guest_memory_init(&vm->memory, vm->config.memory, host.hvm->nested_format,
                            host.report.nested_large_sizes))
         return false;
+    if (!console_prepare(&vm->console))
+        return false;
     vm->machine = vm_alloc(vm, pages_of(machine_size(count)));
     vm->vcpus = vm_alloc(vm, pages_of(count * sizeof(vm->vcpus[0])));
     vm->cpuid = vm_alloc(vm, pages_of(sizeof(*vm->cpuid)));
@@ -156,6 +157,7 @@ static void free_vcpu(struct vm *vm, struct vcpu *vcpu)
         vcpu->cpu->vcpu_count--;
         host.hvm->vcpu_free(vcpu);
     }
+    statistics_add(&vm->retired, &vcpu->statistics);
     vm_free(vm, vcpu->xsave_area, pages_of(host.features.xsave_size));
     vm_free(vm, vcpu, 1);
 }

@@ -69,7 +69,9 @@ struct vm {
     u64 unknown_msrs; /* accesses */
     u32 logged_msrs[VM_LOGGED_MSRS]; /* unknown ones that the log has named, 0: free */
     u32 quick_crashes;               /* in a row, each soon after the start */
-    u32 hypervisor_pages;            /* 4 KiB pages of the hypervisor's own memory that it holds */
+    u32 hypervisor_pages;            /* 4 KiB pages of the hypervisor's own memory that it holds,
+                                        the console's ring excepted */
+    struct run_statistics retired;   /* of its vCPUs of earlier starts */
 
     struct lifecycle_work *work; /* start or teardown in progress; CPU 0's alone */
 };

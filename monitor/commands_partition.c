@@ -23,38 +23,10 @@ static const struct vcpu *vcpu_at(const struct vm *vm, u32 index)
     return vm->vcpus != NULL && index < vm->vcpu_count ? vm->vcpus[index] : NULL;
 }
 
-static u64 vcpu_exits(const struct vcpu *vcpu)
-{
-    u64 sum = 0;
-
-    for (u32 kind = 0; kind < EXIT_KIND_COUNT; kind++)
-        sum += vcpu->exits[kind];
-    return sum;
-}
-
-static u64 vm_exits(const struct vm *vm)
-{
-    const struct vcpu *vcpu;
-    u64 sum = 0;
-
-    for (u32 i = 0; i < vm->vcpu_count; i++) {
-        if ((vcpu = vcpu_at(vm, i)) != NULL)
-            sum += vcpu_exits(vcpu);
-    }
-    return sum;
-}
-
 /* All that was charged to it: in the guest and, for it, in the hypervisor. */
-static u64 vm_cycles(const struct vm *vm)
+static u64 cpu_time_ns(const struct run_statistics *statistics)
 {
-    const struct vcpu *vcpu;
-    u64 sum = 0;
-
-    for (u32 i = 0; i < vm->vcpu_count; i++) {
-        if ((vcpu = vcpu_at(vm, i)) != NULL)
-            sum += vcpu->guest_cycles + vcpu->host_cycles;
-    }
-    return sum;
+    return cycles_to_ns(statistics->guest_cycles + statistics->host_cycles);
 }
 
 /* ---- list ---- */
@@ -72,16 +44,18 @@ static const struct column list_columns[] = {
 static bool list_row(struct request *request, u32 index, struct value *values)
 {
     const struct vm *vm = vm_next(index == 0 ? NULL : request->vm);
+    struct run_statistics sum;
 
     if (vm == NULL)
         return false;
     request->vm = (struct vm *)(uintptr_t)vm;
+    vm_statistics(vm, &sum);
     values[0].text = vm->config.name;
     values[1].text = vm_state_name(vm);
     values[2].number = vm->config.vcpus;
     values[3].number = vm->config.memory;
-    values[4].number = cycles_to_ns(vm_cycles(vm));
-    values[5].number = vm_exits(vm);
+    values[4].number = cpu_time_ns(&sum);
+    values[5].number = statistics_exits(&sum);
     values[6].text = vm->message;
     return true;
 }
@@ -183,11 +157,14 @@ static void info_state(struct request *request)
         {"Starts",      "starts",      VALUE_COUNT   },
         {"Up for",      "uptime_ns",   VALUE_DURATION},
         {"CPU time",    "cpu_time_ns", VALUE_DURATION},
+        {"Waited",      "steal_ns",    VALUE_DURATION},
         {"Exits",       "exits",       VALUE_COUNT   },
     };
     const struct vm *vm = request->vm;
     bool up = vm->vcpus != NULL;
+    struct run_statistics sum;
 
+    vm_statistics(vm, &sum);
     request_fields(request, columns,
                    (const struct value[]){
                        {.text = vm->config.name},
@@ -196,8 +173,9 @@ static void info_state(struct request *request)
                        {.number = vm->exit_status},
                        {.number = vm->starts},
                        {.number = up ? cycles_to_ns(__builtin_ia32_rdtsc() - vm->start_tsc) : 0},
-                       {.number = cycles_to_ns(vm_cycles(vm))},
-                       {.number = vm_exits(vm)},
+                       {.number = cpu_time_ns(&sum)},
+                       {.number = cycles_to_ns(sum.steal_cycles)},
+                       {.number = statistics_exits(&sum)},
                    },
                    ARRAY_SIZE(columns));
 }
@@ -292,7 +270,7 @@ static void info_memory(struct request *request)
                        {.number = table_pages(vm) * PAGE_BYTES},
                        {.number = (u64)vm->hypervisor_pages * PAGE_BYTES},
                        {.number = vm->console.written},
-                       {.number = vm->console.dropped},
+                       {.number = console_lost(&vm->console)},
                        {.number = vm->unknown_msrs},
                    },
                    ARRAY_SIZE(columns));
@@ -316,9 +294,9 @@ static bool vcpu_row(struct request *request, u32 index, struct value *values)
     values[0].number = vcpu->index;
     values[1].number = vcpu->cpu != NULL ? vcpu->cpu->index : 0;
     values[2].text = run_state_name(vcpu);
-    values[3].number = vcpu->guest_cycles;
-    values[4].number = vcpu->host_cycles;
-    values[5].number = vcpu_exits(vcpu);
+    values[3].number = vcpu->statistics.guest_cycles;
+    values[4].number = vcpu->statistics.host_cycles;
+    values[5].number = statistics_exits(&vcpu->statistics);
     return true;
 }
 
@@ -486,18 +464,15 @@ enum progress run_log(struct request *request)
 
 static void collect_exits(struct request *request)
 {
-    const struct vcpu *vcpu;
+    struct run_statistics sum;
 
+    vm_statistics(request->vm, &sum);
     for (u32 kind = 0; kind < EXIT_KIND_COUNT; kind++)
-        request->exits[kind].kind = (u8)kind;
-    for (u32 i = 0; i < request->vm->vcpu_count; i++) {
-        if ((vcpu = vcpu_at(request->vm, i)) == NULL)
-            continue;
-        for (u32 kind = 0; kind < EXIT_KIND_COUNT; kind++) {
-            request->exits[kind].count += vcpu->exits[kind];
-            request->exits[kind].cycles += vcpu->exit_cycles[kind];
-        }
-    }
+        request->exits[kind] = (struct exit_total){
+            .count = sum.exits[kind],
+            .cycles = sum.exit_cycles[kind],
+            .kind = (u8)kind,
+        };
 }
 
 static bool is_costlier(const struct exit_total *a, const struct exit_total *b)
@@ -562,8 +537,6 @@ enum progress run_exits(struct request *request)
     static const struct column column = {"Name", "name", VALUE_TEXT};
 
     if (request->step == 0) {
-        if (fail_without_vcpus(request))
-            return COMMAND_DONE;
         collect_exits(request);
         sort_exits(request->exits);
         output_begin(&request->output);
@@ -663,9 +636,9 @@ static void dump_vcpu(struct request *request, const struct vcpu *vcpu)
                    (const struct value[]){
                        {.number = vcpu->index},
                        {.text = run_state_name(vcpu)},
-                       {.number = vcpu->guest_cycles},
-                       {.number = vcpu->host_cycles},
-                       {.number = vcpu_exits(vcpu)},
+                       {.number = vcpu->statistics.guest_cycles},
+                       {.number = vcpu->statistics.host_cycles},
+                       {.number = statistics_exits(&vcpu->statistics)},
                    },
                    ARRAY_SIZE(columns));
     dump_registers(request, vcpu);

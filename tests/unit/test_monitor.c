@@ -231,12 +231,13 @@ static struct vm *add_vm(const char *name, enum vm_state state)
     config_partition_defaults(&vm->config, name);
     vm->config.memory = 256 * MIB;
     vm->state = state;
-    vm->vcpu_count = 1;
     vms[vm_total++] = vm;
     if (state != VM_STOPPED) {
+        vm->vcpu_count = 1;
         vm->vcpus = calloc(1, sizeof(struct vcpu *));
         vm->vcpus[0] = calloc(1, sizeof(struct vcpu));
         vm->vcpus[0]->cpu = &paper_cpus[0];
+        assert_true(console_prepare(&vm->console));
     }
     return vm;
 }
@@ -468,10 +469,10 @@ static void test_list(void **state)
 
     strcpy(add_vm("small", VM_CRASHED)->message, "triple fault");
     web->config.vcpus = 2;
-    web->vcpus[0]->guest_cycles = 1500000;
-    web->vcpus[0]->host_cycles = 500000;
-    web->vcpus[0]->exits[EXIT_HLT] = 40;
-    web->vcpus[0]->exits[EXIT_PORT] = 2;
+    web->vcpus[0]->statistics.guest_cycles = 1500000;
+    web->vcpus[0]->statistics.host_cycles = 500000;
+    web->vcpus[0]->statistics.exits[EXIT_HLT] = 40;
+    web->vcpus[0]->statistics.exits[EXIT_PORT] = 2;
     assert_string_equal(answer("list"),
                         "NAME   STATE    VCPUS   MEMORY  CPU-TIME  EXITS  MESSAGE\r\n"
                         "web    running      2  256 MiB      2 ms     42  \r\n"
@@ -791,6 +792,7 @@ static void test_console_outlives_the_guest(void **state)
     type("x");
     EXPECT("\a");
     console_free(&vm->console);
+    assert_true(console_prepare(&vm->console));
     vm->message[0] = '\0';
     vm->state = VM_RUNNING;
     vm->starts++;
@@ -873,10 +875,10 @@ static void test_exits(void **state)
 {
     struct vm *vm = add_vm("web", VM_RUNNING);
 
-    vm->vcpus[0]->exits[EXIT_CPUID] = 10;
-    vm->vcpus[0]->exit_cycles[EXIT_CPUID] = 10000;
-    vm->vcpus[0]->exits[EXIT_PORT] = 2;
-    vm->vcpus[0]->exit_cycles[EXIT_PORT] = 50000;
+    vm->vcpus[0]->statistics.exits[EXIT_CPUID] = 10;
+    vm->vcpus[0]->statistics.exit_cycles[EXIT_CPUID] = 10000;
+    vm->vcpus[0]->statistics.exits[EXIT_PORT] = 2;
+    vm->vcpus[0]->statistics.exit_cycles[EXIT_PORT] = 50000;
     assert_string_equal(answer("exits web"), "EXIT   COUNT   TIME   EACH  CYCLES\r\n"
                                              "port       2  50 us  25 us   50000\r\n"
                                              "cpuid     10  10 us   1 us   10000\r\n");
@@ -886,9 +888,11 @@ static void test_exits(void **state)
                         "\"cycles\":50000},"
                         "{\"kind\":\"cpuid\",\"count\":10,\"time_ns\":10000,\"each_ns\":1000,"
                         "\"cycles\":10000}]}\r\n");
-    add_vm("db", VM_STOPPED);
-    assert_string_equal(answer("exits db"),
-                        "error: 'db' is stopped and has no virtual CPUs now\r\n");
+    add_vm("db", VM_STOPPED)->retired.exits[EXIT_HLT] = 3;
+    assert_string_equal(json_answer("exits db -o json"),
+                        "{\"ok\":true,\"name\":\"db\",\"exits\":["
+                        "{\"kind\":\"hlt\",\"count\":3,\"time_ns\":0,\"each_ns\":0,"
+                        "\"cycles\":0}]}\r\n");
 }
 
 static void test_dump(void **state)
