@@ -75,4 +75,7 @@ bool multiboot2_parse(const void *data, size_t size, paddr_t kernel_start, paddr
  * false when it is not there or too long. The last one wins. */
 bool cmdline_get(const char *cmdline, const char *key, char *value, size_t size);
 
+/* Is `name` in a comma-separated list, where '-' stands for a space and case does not matter? */
+bool list_names(const char *list, const char *name);
+
 #endif

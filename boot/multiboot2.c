@@ -554,3 +554,25 @@ bool cmdline_get(const char *cmdline, const char *key, char *value, size_t size)
     value[length] = '\0';
     return true;
 }
+
+static char folded(char c)
+{
+    if (c == ' ')
+        return '-';
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+bool list_names(const char *list, const char *name)
+{
+    for (const char *at = list; *at != '\0'; at += *at == ',') {
+        size_t i = 0;
+
+        while (name[i] != '\0' && folded(at[i]) == folded(name[i]))
+            i++;
+        if (name[i] == '\0' && (at[i] == ',' || at[i] == '\0'))
+            return true;
+        while (*at != '\0' && *at != ',')
+            at++;
+    }
+    return false;
+}

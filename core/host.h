@@ -20,10 +20,13 @@ struct cpu_features {
     char model[49];
 };
 
+#define WITHOUT_SIZE 256
+
 struct host {
     struct boot_info boot;
     struct acpi_info acpi;
     struct cpu_features features;
+    char without[WITHOUT_SIZE]; /* virtualisation features treated as absent, see list_names */
     u64 tsc_hz;
     const char *tsc_source;
     u64 boot_tsc;              /* TSC when the boot loader jumped here */

@@ -161,6 +161,10 @@ size_t vcpu_fetch(struct vcpu *vcpu, u8 *bytes, size_t size);
 /* The mode that CS and EFER put the guest's decoder into. */
 enum insn_mode vcpu_insn_mode(struct vcpu *vcpu);
 
+/* Does the administrator want this feature, named as in the report, treated as absent (`without=`
+ * on the command line)? */
+bool host_without(const char *feature);
+
 /* What the guest may have in CR4, EFER and XCR0 by the CPUID policy of its partition. */
 u64 vcpu_cr4_allowed(const struct vcpu *vcpu);
 u64 vcpu_efer_allowed(const struct vcpu *vcpu);

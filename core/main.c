@@ -90,6 +90,12 @@ static void set_up_terminal(void)
                  value);
 }
 
+static void set_without(void)
+{
+    if (cmdline_get(host.boot.cmdline, "without", host.without, sizeof(host.without)))
+        log_info("treated as absent: %s", host.without);
+}
+
 static void set_log_level(void)
 {
     char value[16];
@@ -112,6 +118,7 @@ static void read_boot_information(u32 magic, u32 information)
                                   &host.boot, error);
     set_up_terminal();
     set_log_level();
+    set_without();
     log_info("Bulkhead %s", bulkhead_version);
     if (!parsed)
         refuse(error);
@@ -214,6 +221,30 @@ static void set_up_time(void)
         refuse("the local APIC's timer does not run");
 }
 
+static void check_without(const struct hvm_report *report)
+{
+    char unknown[WITHOUT_SIZE];
+    const char *at = host.without;
+
+    while (*at) {
+        const char *end = strchr(at, ',') ? strchr(at, ',') : at + strlen(at);
+        bool known = false;
+
+        snprintf(unknown, sizeof(unknown), "%s", at);
+        unknown[end - at] = '\0';
+        for (u32 i = 0; i < report->feature_count; i++)
+            known = known || list_names(unknown, report->features[i].name);
+        if (!known)
+            log_warn("command line: without=%s: no feature has this name here", unknown);
+        at = end + (*end == ',');
+    }
+}
+
+bool host_without(const char *feature)
+{
+    return list_names(host.without, feature);
+}
+
 static void set_up_virtualisation(void)
 {
     struct hvm_report *report = &host.report;
@@ -226,6 +257,7 @@ static void set_up_virtualisation(void)
             host.hvm = *backend;
         break;
     }
+    check_without(report);
     if (!host.hvm && !report->refusal[0])
         snprintf(report->refusal, sizeof(report->refusal),
                  "not an x86-64 CPU with VT-x or AMD-V: CPUID of this %s shows neither",

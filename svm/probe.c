@@ -39,6 +39,10 @@ enum cpuid_leaf {
 #define NESTED_2M BIT(0)
 #define NESTED_1G BIT(1)
 
+#define NAME_SVM        "SVM"
+#define NAME_HUGE_PAGES "1 GiB nested pages"
+#define NAME_RDTSCP     "RDTSCP"
+
 struct svm_cpuid svm_cpuid;
 
 /* Every feature by its name, and its fate where the CPU has it. */
@@ -92,6 +96,16 @@ static bool is_tcg(void)
     return memcmp(&r.ebx, "TCGT", 4) == 0 && memcmp(&r.ecx, "CGTC", 4) == 0;
 }
 
+static void drop_unwanted(struct svm_cpuid *found)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(features); i++)
+        if (host_without(features[i].name))
+            found->features &= ~features[i].bit;
+    found->svm = found->svm && !host_without(NAME_SVM);
+    found->huge_pages = found->huge_pages && !host_without(NAME_HUGE_PAGES);
+    found->rdtscp = found->rdtscp && !host_without(NAME_RDTSCP);
+}
+
 struct svm_cpuid svm_read_cpuid(void)
 {
     u32 max = cpuid(CPUID_EXTENDED_MAX, 0).eax;
@@ -117,6 +131,7 @@ struct svm_cpuid svm_read_cpuid(void)
         found.asids = r.ebx;
         found.features = r.edx;
     }
+    drop_unwanted(&found);
     return found;
 }
 
@@ -166,14 +181,13 @@ static void report_feature(struct hvm_report *report, const char *name, enum fea
 
 static void fill_report(struct hvm_report *report)
 {
-    report_feature(report, "SVM", svm_cpuid.svm ? FEATURE_USED : FEATURE_MISSING);
+    report_feature(report, NAME_SVM, svm_cpuid.svm ? FEATURE_USED : FEATURE_MISSING);
     for (size_t i = 0; i < ARRAY_SIZE(features); i++)
         report_feature(report, features[i].name,
                        svm_cpuid.features & features[i].bit ? features[i].present
                                                             : features[i].lacking);
-    report_feature(report, "1 GiB nested pages",
-                   svm_cpuid.huge_pages ? FEATURE_USED : FEATURE_ABSENT);
-    report_feature(report, "RDTSCP", svm_cpuid.rdtscp ? FEATURE_USED : FEATURE_ABSENT);
+    report_feature(report, NAME_HUGE_PAGES, svm_cpuid.huge_pages ? FEATURE_USED : FEATURE_ABSENT);
+    report_feature(report, NAME_RDTSCP, svm_cpuid.rdtscp ? FEATURE_USED : FEATURE_ABSENT);
     report->nested_large_sizes = NESTED_2M | (svm_cpuid.huge_pages ? NESTED_1G : 0);
     report->tsc_scaling = svm_cpuid.features & SVM_TSC_RATIO;
     report->entry_deadline = false;

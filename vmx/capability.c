@@ -149,6 +149,14 @@ static void read_control(struct capabilities *caps, enum capability_word word, u
     caps->allowed[word] = value >> 32;
 }
 
+/* What must be 1 cannot be done without. */
+static void drop_unwanted(struct capabilities *caps)
+{
+    for (u32 i = 0; i < ARRAY_SIZE(features); i++)
+        if (host_without(features[i].name))
+            caps->allowed[features[i].word] &= ~features[i].bits | caps->forced[features[i].word];
+}
+
 /* CPUID has said VMX; each further MSR is announced by one before it. */
 static void read_capabilities(struct capabilities *caps)
 {
@@ -165,6 +173,7 @@ static void read_capabilities(struct capabilities *caps)
         read_control(caps, WORD_SECONDARY, MSR_VMX_PROCBASED_CTLS2);
     if (caps->allowed[WORD_SECONDARY] & (SECONDARY_EPT | SECONDARY_VPID))
         caps->allowed[WORD_EPT_VPID] = rdmsr(MSR_VMX_EPT_VPID_CAP);
+    drop_unwanted(caps);
 }
 
 static bool has_feature(const struct capabilities *caps, const struct feature *feature)

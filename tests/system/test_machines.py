@@ -20,6 +20,14 @@ memory    = 8M
 """
 
 
+def passes_as_a_pc(machine):
+    info = machine.wait_for_state("pc", "stopped", "crashed", timeout=200)
+    said = machine.log_of("pc")
+    assert info["state"] == "stopped", info
+    assert "pc PASS" in said and "FAIL" not in said, re.findall(r"FAIL.*", said) or said
+    assert info["exit_status"] == 1, info
+
+
 @system_test(PC, {
     "arrandale": {"cpu_model": "corei5_arrandale_m520"},
     "haswell": {"cpu_model": "corei7_haswell_4770"},
@@ -32,12 +40,44 @@ def the_virtual_pc(machine):
     capabilities = machine.json("capabilities")
     assert capabilities["usable"], capabilities
     assert machine.json("host")["cpus"] == machine.test.cpus, log
-    info = machine.wait_for_state("pc", "stopped", "crashed", timeout=200)
-    said = machine.log_of("pc")
-    assert info["state"] == "stopped", info
-    assert "pc PASS" in said and "FAIL" not in said, re.findall(r"FAIL.*", said) or said
-    assert info["exit_status"] == 1, info
+    passes_as_a_pc(machine)
     machine.power_off()
+
+
+APIC_VIRTUALISATION = ("APIC-access page", "virtual x2APIC mode", "APIC-register virtualisation",
+                       "virtual-interrupt delivery")
+OPTIONAL = ("VMX-preemption timer", "TPR shadow", "INVVPID", "VPID", "EPT 2 MiB pages",
+            "EPT 1 GiB pages", "EPT accessed and dirty flags", "RDTSCP", "INVPCID", "XSAVES",
+            "PAUSE-loop exiting", "TSC scaling")
+
+
+def without(*names):
+    return ("console=com1,115200 without=" +
+            ",".join(name.lower().replace(" ", "-") for name in names))
+
+
+@system_test(PC, {
+    "preemption-timer": {"cmdline": without("VMX-preemption timer"), "cpus": 2},
+    "tpr-shadow": {"cmdline": without("TPR shadow")},
+    "interrupt-delivery": {"cmdline": without("virtual-interrupt delivery")},
+    "anything-optional": {"cmdline": without(*OPTIONAL), "cpus": 2},
+}, memory=256, timeout=300)
+def the_virtual_pc_without(machine):
+    log = machine.boot()
+    capabilities = machine.json("capabilities")
+    states = {feature["name"]: feature["state"] for feature in capabilities["features"]}
+    for name in OPTIONAL + APIC_VIRTUALISATION:
+        if without(name).rpartition("=")[2] in machine.test.cmdline:
+            assert states[name] == "absent", (name, states[name])
+    if states["TPR shadow"] == "absent":
+        assert all(states[name] == "unused" for name in APIC_VIRTUALISATION), states
+    assert "no feature has this name" not in log, log
+    passes_as_a_pc(machine)
+
+
+@system_test(PC, BOTH, memory=256, cmdline="console=com1,115200 without=warp-drive")
+def an_unknown_feature_to_do_without(machine):
+    assert "without=warp-drive: no feature has this name here" in machine.boot()
 
 
 TSC = """

@@ -775,9 +775,22 @@ static void command_line_words_that_are_not_there(void **state)
     assert_string_equal(value, "before");
 }
 
+static void names_in_a_list(void **state)
+{
+    assert_true(list_names("tpr-shadow,VPID", "VPID"));
+    assert_true(list_names("TPR-Shadow,vpid", "TPR shadow"));
+    assert_true(list_names("vmx-preemption-timer", "VMX-preemption timer"));
+    assert_false(list_names("vpid", "INVVPID"));
+    assert_false(list_names("invvpid", "VPID"));
+    assert_false(list_names("vpid2,vpi", "VPID"));
+    assert_false(list_names("", "VPID"));
+    assert_true(list_names(",,vpid,", "VPID"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_in_a_list),
         cmocka_unit_test(a_usual_boot),
         cmocka_unit_test(the_old_rsdp_will_do),
         cmocka_unit_test(without_an_rsdp),

@@ -34,6 +34,12 @@ static struct {
 } model;
 
 static struct hvm_report report;
+static const char *without;
+
+bool host_without(const char *feature)
+{
+    return without && strcmp(without, feature) == 0;
+}
 
 static struct cpuid_result cpuid(u32 leaf, u32 subleaf)
 {
@@ -129,6 +135,30 @@ static enum feature_state state_of(const char *name)
             return report.features[i].state;
     fail_msg("no feature %s", name);
     return FEATURE_ABSENT;
+}
+
+static void does_without(void **state)
+{
+    without = "TPR shadow";
+    assert_true(vmx_probe(&report));
+    assert_true(report.usable);
+    assert_int_equal(state_of("TPR shadow"), FEATURE_ABSENT);
+    assert_int_equal(state_of("virtual-interrupt delivery"), FEATURE_UNUSED);
+    assert_int_equal(state_of("VPID"), FEATURE_USED);
+    without = "unrestricted guest";
+    assert_true(vmx_probe(&report));
+    assert_false(report.usable);
+    assert_non_null(strstr(report.refusal, "no unrestricted guest"));
+    without = NULL;
+}
+
+static void must_use_what_is_forced(void **state)
+{
+    without = "VMX-preemption timer";
+    model.forced[WORD_PIN] = PIN_PREEMPTION_TIMER;
+    assert_true(vmx_probe(&report));
+    assert_int_equal(state_of("VMX-preemption timer"), FEATURE_USED);
+    without = NULL;
 }
 
 static void uses_everything(void **state)
@@ -255,6 +285,8 @@ static void checks_later_cpus(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(does_without, set_up),
+        cmocka_unit_test_setup(must_use_what_is_forced, set_up),
         cmocka_unit_test_setup(uses_everything, set_up),
         cmocka_unit_test_setup(touches_no_msr_without_vmx, set_up),
         cmocka_unit_test_setup(refuses_what_firmware_locked, set_up),
