@@ -61,6 +61,19 @@ static void dump_trace(const struct vcpu *vcpu)
     }
 }
 
+void vcpu_capture(struct vcpu *vcpu)
+{
+    struct vcpu_capture *capture = &vcpu->capture;
+
+    spin_lock(&vcpu->vm->lock);
+    host.hvm->save_state(vcpu, &capture->state);
+    capture->code_size = (u8)vcpu_fetch(vcpu, capture->code, sizeof(capture->code));
+    memcpy(capture->trace, vcpu->trace, sizeof(capture->trace));
+    capture->trace_next = vcpu->trace_next;
+    capture->done = true;
+    spin_unlock(&vcpu->vm->lock);
+}
+
 void vcpu_dump(struct vcpu *vcpu, const struct exit *exit, const char *reason)
 {
     struct vcpu_state state;

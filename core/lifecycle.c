@@ -88,6 +88,19 @@ static void end_work(struct lifecycle_work *work, enum vm_state state)
     pool_free(work, WORK_PAGES);
 }
 
+static bool require(const struct vm *vm, bool holds, const char *what, char error[VM_ERROR_SIZE])
+{
+    if (!holds)
+        snprintf(error, VM_ERROR_SIZE, "'%s' is %s, not %s", vm->config.name, vm_state_name(vm),
+                 what);
+    return holds;
+}
+
+static bool require_running(const struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    return require(vm, vm->state == VM_RUNNING && vm->stop_reason == STOP_NONE, "running", error);
+}
+
 /* ---- start ----------------------------------------------------------------------------------- */
 
 static bool missing_image(const struct vm *vm, char error[VM_ERROR_SIZE])
@@ -127,11 +140,10 @@ bool vm_start(struct vm *vm, char error[VM_ERROR_SIZE])
 {
     u64 free = memory_stats().free;
 
-    if (vm->state != VM_STOPPED) {
-        snprintf(error, VM_ERROR_SIZE, "'%s' is %s, not stopped", vm->config.name,
-                 vm_state_name(vm));
+    if (vm->state == VM_CRASHED)
+        return vm_reset(vm, error);
+    if (!require(vm, vm->state == VM_STOPPED, "stopped", error))
         return false;
-    }
     if (!host.hvm) {
         snprintf(error, VM_ERROR_SIZE, "no hardware virtualisation: %s", host.report.refusal);
         return false;
@@ -266,6 +278,7 @@ static void launch(struct vm *vm)
     vm->live_vcpus = vm->vcpu_count;
     vm->start_tsc = rdtsc();
     vm->starts++;
+    vm->reboots = false;
     spin_unlock(&vm->lock);
     for (u32 i = 0; i < vm->vcpu_count; i++)
         vcpu_post(vm->vcpus[i], REQUEST_UNPARK);
@@ -353,13 +366,61 @@ bool vm_destroy(struct vm *vm, char error[VM_ERROR_SIZE])
     return true;
 }
 
+bool vm_reset(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    if (!require(vm, vm->state == VM_RUNNING || vm->state == VM_PAUSED || vm->state == VM_CRASHED,
+                 "running, paused or crashed", error))
+        return false;
+    spin_lock(&vm->lock);
+    vm_request_stop(vm, STOP_RESET, NULL);
+    spin_unlock(&vm->lock);
+    return true;
+}
+
+static bool press_power_button(struct vm *vm, bool reboots, char error[VM_ERROR_SIZE])
+{
+    if (!require_running(vm, error))
+        return false;
+    if (vm_press_power_button(vm)) {
+        vm->reboots = reboots;
+        return true;
+    }
+    snprintf(error, VM_ERROR_SIZE, "'%s' does not listen to its power button, try '%s'",
+             vm->config.name, reboots ? "reset" : "destroy");
+    return false;
+}
+
+bool vm_shutdown(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    return press_power_button(vm, false, error);
+}
+
+bool vm_reboot(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    return press_power_button(vm, true, error);
+}
+
+bool vm_nmi(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    if (!require_running(vm, error))
+        return false;
+    vm_raise_nmi(vm);
+    return true;
+}
+
+bool vm_undefine(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    if (!require(vm, vm->state == VM_STOPPED && !vm->work, "stopped", error))
+        return false;
+    tell(vm, VM_EVENT_UNDEFINE);
+    vm_delete(vm);
+    return true;
+}
+
 bool vm_pause(struct vm *vm, char error[VM_ERROR_SIZE])
 {
-    if (vm->state != VM_RUNNING || vm->stop_reason != STOP_NONE) {
-        snprintf(error, VM_ERROR_SIZE, "'%s' is %s, not running", vm->config.name,
-                 vm_state_name(vm));
+    if (!require_running(vm, error))
         return false;
-    }
     vm->state = VM_PAUSING;
     for (u32 i = 0; i < vm->vcpu_count; i++)
         vcpu_post(vm->vcpus[i], REQUEST_PARK);
@@ -370,11 +431,8 @@ bool vm_resume(struct vm *vm, char error[VM_ERROR_SIZE])
 {
     u64 paused;
 
-    if (vm->state != VM_PAUSED) {
-        snprintf(error, VM_ERROR_SIZE, "'%s' is %s, not paused", vm->config.name,
-                 vm_state_name(vm));
+    if (!require(vm, vm->state == VM_PAUSED, "paused", error))
         return false;
-    }
     /* Its time stood still. */
     paused = rdtsc() - vm->paused_tsc;
     spin_lock(&vm->lock);
@@ -396,6 +454,8 @@ static enum fault_action action_after(struct vm *vm, enum stop_reason reason)
 {
     if (reason == STOP_REBOOT)
         return vm->config.on_reboot;
+    if (reason == STOP_RESET || (reason == STOP_POWEROFF && vm->reboots))
+        return ACTION_RESTART;
     if (reason != STOP_CRASH)
         return ACTION_DESTROY;
     if (vm->config.on_crash != ACTION_RESTART && vm->config.on_crash != ACTION_ROLLBACK)
@@ -413,8 +473,9 @@ static enum fault_action action_after(struct vm *vm, enum stop_reason reason)
 static const char *stop_word(enum stop_reason reason)
 {
     static const char *const words[] = {
-        [STOP_NONE] = "stopped", [STOP_DESTROY] = "destroyed", [STOP_POWEROFF] = "powered off",
-        [STOP_EXIT] = "exited",  [STOP_REBOOT] = "reboots",    [STOP_CRASH] = "crashed",
+        [STOP_NONE] = "stopped",  [STOP_DESTROY] = "destroyed", [STOP_POWEROFF] = "powered off",
+        [STOP_EXIT] = "exited",   [STOP_REBOOT] = "reboots",    [STOP_RESET] = "is reset",
+        [STOP_CRASH] = "crashed",
     };
 
     return words[reason];

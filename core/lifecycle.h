@@ -22,6 +22,19 @@ bool vm_destroy(struct vm *vm, char error[VM_ERROR_SIZE]);
 bool vm_pause(struct vm *vm, char error[VM_ERROR_SIZE]);
 bool vm_resume(struct vm *vm, char error[VM_ERROR_SIZE]);
 
+/* Starts it anew in the memory that it has, whatever it does and on_reboot says; a crashed one
+ * too. */
+bool vm_reset(struct vm *vm, char error[VM_ERROR_SIZE]);
+
+/* These are done when they return. The power button asks the guest to switch itself off; after
+ * vm_reboot it is started again when it does. */
+bool vm_shutdown(struct vm *vm, char error[VM_ERROR_SIZE]);
+bool vm_reboot(struct vm *vm, char error[VM_ERROR_SIZE]);
+bool vm_nmi(struct vm *vm, char error[VM_ERROR_SIZE]);
+
+/* Frees a stopped partition, after telling the listener. */
+bool vm_undefine(struct vm *vm, char error[VM_ERROR_SIZE]);
+
 /* No transition is under way: the state is what it will be until somebody acts. */
 bool vm_settled(const struct vm *vm);
 
@@ -36,16 +49,23 @@ void vm_vcpu_parked(struct vm *vm);
  * was something to do. */
 bool lifecycle_step(void);
 
-/* Calls `event` on every start, stop and crash; for the monitor. */
+/* Calls `event` on every start, stop and crash, and when a partition is about to go for good; for
+ * the monitor. */
 enum vm_event {
     VM_EVENT_START,
     VM_EVENT_STOP,
     VM_EVENT_CRASH,
     VM_EVENT_RESTART,
+    VM_EVENT_UNDEFINE,
 };
 void lifecycle_set_listener(void (*event)(struct vm *vm, enum vm_event what));
 
 /* Offers typed bytes that wait to the partition's UART. Any CPU. */
 void vm_input(struct vm *vm, u8 byte);
+
+/* Its machine's power button and NMI line; the partition is not stopped. False when the guest
+ * does not react to the button. Any CPU. */
+bool vm_press_power_button(struct vm *vm);
+void vm_raise_nmi(struct vm *vm);
 
 #endif

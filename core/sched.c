@@ -2,6 +2,7 @@
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 #include "core/sched.h"
 
+#include "core/dump.h"
 #include "core/host.h"
 #include "core/interrupts.h"
 #include "core/lifecycle.h"
@@ -78,6 +79,21 @@ static void detach(struct cpu *cpu)
     cpu->attached = NULL;
 }
 
+static void attach(struct cpu *cpu, struct vcpu *vcpu)
+{
+    if (cpu->attached != vcpu) {
+        detach(cpu);
+        xstate_load(vcpu);
+        host.hvm->attach(cpu, vcpu);
+        cpu->attached = vcpu;
+    }
+    if (vcpu->start_pending)
+        host.hvm->load_state(vcpu, &vcpu->start_state);
+    if (vcpu->tsc_offset_stale)
+        host.hvm->set_tsc_offset(vcpu, vcpu->tsc_offset);
+    vcpu->start_pending = vcpu->tsc_offset_stale = false;
+}
+
 static void park(struct cpu *cpu, struct vcpu *vcpu)
 {
     if (vcpu->run_state == VCPU_PARKED)
@@ -89,8 +105,26 @@ static void park(struct cpu *cpu, struct vcpu *vcpu)
     vm_vcpu_parked(vcpu->vm);
 }
 
+static void capture(struct cpu *cpu, struct vcpu *vcpu)
+{
+    write_cr3(vcpu->vm->memory.host.root);
+    attach(cpu, vcpu);
+    vcpu_capture(vcpu);
+    write_cr3(host_space_root());
+}
+
+void sched_capture_parked(struct vcpu *vcpu)
+{
+    struct cpu *cpu = this_cpu();
+
+    capture(cpu, vcpu);
+    detach(cpu);
+}
+
 static void serve(struct cpu *cpu, struct vcpu *vcpu, u32 requests)
 {
+    if ((requests & REQUEST_CAPTURE) && vcpu->run_state != VCPU_PARKED)
+        capture(cpu, vcpu);
     if (requests & REQUEST_PARK)
         park(cpu, vcpu);
     else if (requests & REQUEST_UNPARK)
@@ -182,21 +216,6 @@ static void arm_timer(struct cpu *cpu, u64 now, u64 deadline)
         return;
     cpu->timer_armed = deadline;
     host_lapic_timer_arm(deadline);
-}
-
-static void attach(struct cpu *cpu, struct vcpu *vcpu)
-{
-    if (cpu->attached != vcpu) {
-        detach(cpu);
-        xstate_load(vcpu);
-        host.hvm->attach(cpu, vcpu);
-        cpu->attached = vcpu;
-    }
-    if (vcpu->start_pending)
-        host.hvm->load_state(vcpu, &vcpu->start_state);
-    if (vcpu->tsc_offset_stale)
-        host.hvm->set_tsc_offset(vcpu, vcpu->tsc_offset);
-    vcpu->start_pending = vcpu->tsc_offset_stale = false;
 }
 
 static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit, u64 *now)

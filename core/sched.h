@@ -24,6 +24,9 @@ void vcpu_post(struct vcpu *vcpu, u32 requests);
  * there that came while it parked. CPU 0, vm->lock held, outside of the owner's mailbox. */
 void sched_forget(struct vcpu *vcpu);
 
+/* vcpu_capture of a vCPU that is parked, and stays so meanwhile. CPU 0. */
+void sched_capture_parked(struct vcpu *vcpu);
+
 /* Makes CPU 0 run its housekeeping soon. Any CPU. */
 void sched_wake_boot_cpu(void);
 

@@ -4,6 +4,7 @@
 #define BULKHEAD_CORE_VCPU_H
 
 #include "core/exit.h"
+#include "core/insn.h"
 #include "core/statistics.h"
 #include "core/vcpu_state.h"
 #include "devices/lapic.h"
@@ -13,7 +14,6 @@ struct cpu;
 struct vm;
 struct hvm_vcpu; /* the backend's own */
 struct exit_trace {
-    u64 rip;
     u64 qualification;
     u32 reason;
     u32 kind;
@@ -32,6 +32,7 @@ enum vcpu_request {
     REQUEST_EVENT = 1 << 0, /* look at the LAPIC again */
     REQUEST_PARK = 1 << 1,  /* pause or stop: leave the queue and report to the partition */
     REQUEST_UNPARK = 1 << 2,
+    REQUEST_CAPTURE = 1 << 3, /* vcpu_capture, unless it is parked */
 };
 
 #define EXIT_TRACE_SIZE 16
@@ -48,6 +49,16 @@ struct vcpu_msrs {
     u64 spec_ctrl;
     u64 mcg_status;
     u64 syscfg, hwcr; /* AMD's */
+};
+
+/* A vCPU as it was at one moment, for the monitor. Under vm->lock. */
+struct vcpu_capture {
+    bool done;
+    u8 code_size;
+    u8 code[INSN_MAX_LENGTH]; /* at CS:RIP */
+    struct vcpu_state state;
+    u32 trace_next;
+    struct exit_trace trace[EXIT_TRACE_SIZE]; /* as in struct vcpu */
 };
 
 struct vcpu {
@@ -84,6 +95,8 @@ struct vcpu {
     struct run_statistics statistics;
     struct exit_trace trace[EXIT_TRACE_SIZE];
     u32 trace_next;
+
+    struct vcpu_capture capture;
 };
 
 _Static_assert(sizeof(struct vcpu) <= 4096, "one page");

@@ -140,6 +140,28 @@ void vm_input(struct vm *vm, u8 byte)
     spin_unlock(&vm->lock);
 }
 
+bool vm_press_power_button(struct vm *vm)
+{
+    struct vm_effects context;
+    bool minded;
+
+    spin_lock(&vm->lock);
+    context = effects_of(vm, EFFECTS_NO_VCPU);
+    minded = machine_press_power_button(vm->machine, &context.effects);
+    spin_unlock(&vm->lock);
+    return minded;
+}
+
+void vm_raise_nmi(struct vm *vm)
+{
+    struct vm_effects context;
+
+    spin_lock(&vm->lock);
+    context = effects_of(vm, EFFECTS_NO_VCPU);
+    machine_nmi(vm->machine, &context.effects);
+    spin_unlock(&vm->lock);
+}
+
 void vcpu_apic_written(struct vcpu *vcpu, const struct exit *exit)
 {
     struct vm *vm = vcpu->vm;

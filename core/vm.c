@@ -67,6 +67,13 @@ struct vm *vm_create(const struct partition_config *config, char error[VM_ERROR_
     return vm;
 }
 
+void vm_delete(struct vm *vm)
+{
+    list_remove(&vm->node);
+    console_free(&vm->console);
+    pool_free(vm, VM_PAGES);
+}
+
 void *vm_alloc(struct vm *vm, u64 pages)
 {
     void *part = pool_alloc(pages);

@@ -30,7 +30,8 @@ enum stop_reason {
     STOP_DESTROY,  /* the monitor's */
     STOP_POWEROFF, /* the guest's S5 */
     STOP_EXIT,     /* the guest's exit port */
-    STOP_REBOOT,   /* the guest's or the monitor's reset */
+    STOP_REBOOT,   /* the guest's reset */
+    STOP_RESET,    /* the monitor's */
     STOP_CRASH,
 };
 
@@ -51,6 +52,7 @@ struct vm {
     u64 starts;                    /* times started or restarted */
     u64 start_tsc;                 /* host TSC of the last start */
     u32 exit_status;               /* of STOP_EXIT: V << 1 | 1 */
+    bool reboots;                  /* a power-off is to be a restart: `reboot` was asked for */
 
     struct spinlock lock; /* covers machine, console, stop_reason, live_vcpus */
     struct machine *machine;

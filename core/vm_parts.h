@@ -15,6 +15,9 @@
 bool vm_make_parts(struct vm *vm);
 void vm_free_parts(struct vm *vm);
 
+/* Frees a stopped partition. */
+void vm_delete(struct vm *vm);
+
 /* Power-on state for all vCPUs: the first as `first`, the others wait for SIPI. They are parked.
  * vm->tsc_base is set already. */
 void vm_reset_vcpus(struct vm *vm, const struct vcpu_state *first);

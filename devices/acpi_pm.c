@@ -115,6 +115,11 @@ void acpi_pm_press_power_button(struct acpi_pm *pm)
     pm->status |= PM1_PWRBTN;
 }
 
+bool acpi_pm_minds_power_button(const struct acpi_pm *pm)
+{
+    return (pm->control & PM1_SCI_EN) && (pm->enable & PM1_PWRBTN);
+}
+
 void acpi_pm_init(struct acpi_pm *pm, u64 tsc_hz, u64 now)
 {
     memset(pm, 0, sizeof *pm);

@@ -27,6 +27,9 @@ void acpi_pm_command(struct acpi_pm *pm, u8 command);
 
 void acpi_pm_press_power_button(struct acpi_pm *pm);
 
+/* The guest wants an interrupt from the power button. */
+bool acpi_pm_minds_power_button(const struct acpi_pm *pm);
+
 /* Raises TMR_STS when it is due. */
 void acpi_pm_update(struct acpi_pm *pm, u64 tsc_hz, u64 now);
 

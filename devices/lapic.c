@@ -344,18 +344,23 @@ bool lapic_deliver(struct lapic *lapic, const struct interrupt_message *message,
     return true;
 }
 
-void lapic_lint0_rose(struct lapic *lapic, struct effects *effects)
+void lapic_lint_rose(struct lapic *lapic, u32 lvt, struct effects *effects)
 {
-    u32 lint0 = lapic_read(lapic, LAPIC_LVT_LINT0);
+    u32 entry = lapic_read(lapic, lvt);
     struct interrupt_message message = {
-        .mode = interrupt_mode(lint0),
-        .vector = lint0 & INTERRUPT_VECTOR_MASK,
+        .mode = interrupt_mode(entry),
+        .vector = entry & INTERRUPT_VECTOR_MASK,
     };
 
-    if (!lapic_is_enabled(lapic))
-        effects->ops->kick(effects, lapic->id);
-    else if (!(lint0 & INTERRUPT_MASKED))
-        lapic_deliver(lapic, &message, effects);
+    if (lapic_is_enabled(lapic)) {
+        if (!(entry & INTERRUPT_MASKED))
+            lapic_deliver(lapic, &message, effects);
+        return;
+    }
+    /* The pins are the CPU's own INTR and NMI. */
+    if (lvt == LAPIC_LVT_LINT1)
+        lapic->events |= LAPIC_EVENT_NMI;
+    effects->ops->kick(effects, lapic->id);
 }
 
 struct interrupt_message lapic_icr_message(const struct lapic *lapic)

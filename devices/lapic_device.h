@@ -65,8 +65,9 @@ bool lapic_raise(struct lapic *lapic, u8 vector, bool level, struct effects *eff
 
 void lapic_error(struct lapic *lapic, enum lapic_error error, struct effects *effects);
 
-/* The PIC's output, which is wired to LINT0, has risen. */
-void lapic_lint0_rose(struct lapic *lapic, struct effects *effects);
+/* What is wired to a pin has risen: the PIC's output to LINT0, the board's NMI to LINT1. `lvt` is
+ * the pin's register. */
+void lapic_lint_rose(struct lapic *lapic, u32 lvt, struct effects *effects);
 
 /* Processor priority, computed from TPR and ISR. */
 u8 lapic_processor_priority(const struct lapic *lapic);

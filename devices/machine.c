@@ -57,7 +57,7 @@ static void pass_on_intr(struct machine *machine, struct effects *effects)
     machine->intr = intr;
     ioapic_set_line(&machine->ioapic, PIN_EXTINT, intr);
     for (u32 i = 0; intr && i < machine->vcpu_count; i++)
-        lapic_lint0_rose(&machine->lapics[i], effects);
+        lapic_lint_rose(&machine->lapics[i], LAPIC_LVT_LINT0, effects);
 }
 
 void board_interrupts_changed(struct machine *machine, struct effects *effects)
@@ -182,10 +182,17 @@ bool machine_receive(struct machine *machine, u8 byte, struct effects *effects)
     return received;
 }
 
-void machine_press_power_button(struct machine *machine, struct effects *effects)
+bool machine_press_power_button(struct machine *machine, struct effects *effects)
 {
     acpi_pm_press_power_button(&machine->acpi_pm);
     board_set_line(machine, IRQ_SCI, acpi_pm_irq(&machine->acpi_pm), effects);
+    return acpi_pm_minds_power_button(&machine->acpi_pm);
+}
+
+void machine_nmi(struct machine *machine, struct effects *effects)
+{
+    for (u32 i = 0; i < machine->vcpu_count; i++)
+        lapic_lint_rose(&machine->lapics[i], LAPIC_LVT_LINT1, effects);
 }
 
 /* ---- power-on and reset --------------------------------------------------------------------- */

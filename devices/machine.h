@@ -74,8 +74,12 @@ u8 machine_acknowledge_pic(struct machine *machine, struct effects *effects);
 bool machine_receive(struct machine *machine, u8 byte, struct effects *effects);
 bool machine_can_receive(const struct machine *machine);
 
-/* The power button (ACPI). */
-void machine_press_power_button(struct machine *machine, struct effects *effects);
+/* The power button (ACPI). False when the guest does not react to it: it has not enabled its
+ * interrupt. */
+bool machine_press_power_button(struct machine *machine, struct effects *effects);
+
+/* The board's NMI: to every vCPU that wants it (LINT1). */
+void machine_nmi(struct machine *machine, struct effects *effects);
 
 /* For hardware that virtualises the APIC. After an APIC-write exit: the new value stands in the
  * register at `offset` already, act on it. After an EOI-induced exit: `vector`'s EOI was

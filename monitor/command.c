@@ -47,12 +47,48 @@ static const struct command commands[] = {
         .run = run_start,
     },
     {
+        .name = "shutdown",
+        .summary = "press its power button",
+        .details = "Presses the partition's ACPI power button: its system is to shut down and to\n"
+                   "switch itself off. Refused when it does not listen to the button.",
+        .example = "shutdown web",
+        ONE_PARTITION,
+        .run = run_shutdown,
+    },
+    {
         .name = "destroy",
         .summary = "stop one at once",
         .details = "Stops a partition as if its plug were pulled and gives its memory back.",
         .example = "destroy web",
         ONE_PARTITION,
         .run = run_destroy,
+    },
+    {
+        .name = "reboot",
+        .summary = "shut down, start again",
+        .details = "Presses the power button, too, and starts the partition again when it has\n"
+                   "switched itself off.",
+        .example = "reboot web",
+        ONE_PARTITION,
+        .run = run_reboot,
+    },
+    {
+        .name = "reset",
+        .summary = "start it anew at once",
+        .details = "Starts the partition anew as its reset button would, whatever on_reboot says;\n"
+                   "a paused or crashed one too.",
+        .example = "reset web",
+        ONE_PARTITION,
+        .run = run_reset,
+    },
+    {
+        .name = "nmi",
+        .summary = "send it an NMI",
+        .details = "Raises the NMI line of the partition's board, for systems that dump or enter\n"
+                   "a debugger then. Virtual CPUs whose LINT1 is masked do not notice.",
+        .example = "nmi web",
+        ONE_PARTITION,
+        .run = run_nmi,
     },
     {
         .name = "pause",
@@ -85,14 +121,13 @@ static const struct command commands[] = {
         .details = "Prints the last 64 KiB that the partition sent to its serial port.",
         .example = "log web",
         ONE_PARTITION,
-        .option = "-f",
         .run = run_log,
     },
     {
         .name = "exits",
         .summary = "what its exits cost",
-        .details = "Counts the partition's exits by kind since its start, with the time that\n"
-                   "the hypervisor spent on them, the costliest first.",
+        .details = "Counts the partition's exits by kind since it was created, with the time\n"
+                   "that the hypervisor spent on them, the costliest first.",
         .example = "exits web",
         ONE_PARTITION,
         .run = run_exits,
@@ -100,8 +135,8 @@ static const struct command commands[] = {
     {
         .name = "dump",
         .summary = "registers, last exits",
-        .details = "Shows, for each virtual CPU, the general registers as of its last exit and\n"
-                   "the last exits, the oldest first.",
+        .details = "Shows each virtual CPU as it is at this moment: registers, the bytes at RIP,\n"
+                   "segments, and its last exits, the oldest first.",
         .example = "dump web",
         ONE_PARTITION,
         .run = run_dump,
@@ -344,9 +379,7 @@ bool command_begin(struct request *request, const char *line)
     arguments = request->words.count - 1;
     if (arguments < request->command->least || arguments > request->command->most)
         return fail_usage(request);
-    return (request->command->completion != COMPLETE_PARTITION &&
-            request->command->completion != COMPLETE_SETTINGS) ||
-           find_partition(request);
+    return request->command->completion != COMPLETE_PARTITION || find_partition(request);
 }
 
 enum progress command_step(struct request *request)
@@ -355,6 +388,48 @@ enum progress command_step(struct request *request)
 
     request->step++;
     return progress;
+}
+
+/* ---- completion ---- */
+
+static const char *candidate_command(const void **cursor)
+{
+    const struct command *command = command_next(*cursor);
+
+    *cursor = command;
+    return command != NULL ? command->name : NULL;
+}
+
+static const char *candidate_partition(const void **cursor)
+{
+    const struct vm *vm = vm_next(*cursor);
+
+    *cursor = vm;
+    return vm != NULL ? vm->config.name : NULL;
+}
+
+const char *command_candidate(void *context, const char *line, size_t word, const void **cursor)
+{
+    char name[OVERVIEW_WORD + 1];
+    const struct command *command;
+    size_t start = 0, size = 0;
+
+    while (start < word && line[start] == ' ')
+        start++;
+    if (start == word)
+        return candidate_command(cursor);
+    while (line[start + size] != ' ')
+        size++;
+    for (size_t i = start + size; i < word; i++) {
+        if (line[i] != ' ')
+            return NULL;
+    }
+    snprintf(name, sizeof(name), "%.*s", (int)size, line + start);
+    command = command_find(name);
+    if (command == NULL || command->completion == COMPLETE_NOTHING)
+        return NULL;
+    return command->completion == COMPLETE_COMMAND ? candidate_command(cursor)
+                                                   : candidate_partition(cursor);
 }
 
 /* ---- help ---- */

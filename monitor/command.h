@@ -43,8 +43,6 @@ enum completion_kind {
     COMPLETE_NOTHING,
     COMPLETE_PARTITION, /* the first argument names one: request->vm */
     COMPLETE_COMMAND,
-    COMPLETE_SETTINGS, /* a partition as above, then key=value */
-    COMPLETE_NEW,      /* a new name, then key=value */
 };
 
 struct command {
@@ -55,7 +53,6 @@ struct command {
     const char *example;
     u8 least, most;                  /* number of arguments */
     enum completion_kind completion; /* of the arguments */
-    const char *option;              /* one that it takes besides -o, for completion; NULL: none */
     /* One bounded step. Before COMMAND_DONE it has written a whole answer, by output_begin and
      * output_end or by request_fail. */
     enum progress (*run)(struct request *request);
@@ -71,6 +68,10 @@ bool command_begin(struct request *request, const char *line);
 
 /* Runs one step. */
 enum progress command_step(struct request *request);
+
+/* For completion: the next candidate for the word that begins at `word`; see line_editor_ops.
+ * `context` is not used. */
+const char *command_candidate(void *context, const char *line, size_t word, const void **cursor);
 
 /* Answers with an error; returns COMMAND_DONE. */
 enum progress request_fail(struct request *request, const char *format, ...)
@@ -95,7 +96,11 @@ enum progress request_rows(struct request *request, const struct rows *rows);
 enum progress run_list(struct request *request);
 enum progress run_info(struct request *request);
 enum progress run_start(struct request *request);
+enum progress run_shutdown(struct request *request);
 enum progress run_destroy(struct request *request);
+enum progress run_reset(struct request *request);
+enum progress run_reboot(struct request *request);
+enum progress run_nmi(struct request *request);
 enum progress run_pause(struct request *request);
 enum progress run_resume(struct request *request);
 enum progress run_log(struct request *request);

@@ -3,6 +3,7 @@
 #include "core/cpu.h"
 #include "core/host.h"
 #include "core/lifecycle.h"
+#include "core/sched.h"
 #include "lib/arith.h"
 #include "lib/string.h"
 #include "monitor/command.h"
@@ -374,6 +375,18 @@ static enum progress run_transition(struct request *request, const struct transi
     return request_fail(request, "'%s' is %s", vm->config.name, vm_state_name(vm));
 }
 
+/* One that is over when it returns. */
+static enum progress run_action(struct request *request,
+                                bool (*act)(struct vm *vm, char error[VM_ERROR_SIZE]),
+                                const char *done)
+{
+    char error[VM_ERROR_SIZE];
+
+    if (!act(request->vm, error))
+        return request_fail(request, "%s", error);
+    return answer_transition(request, done);
+}
+
 /* A guest may have run and ended while the start was waited for. */
 static bool has_started(const struct request *request)
 {
@@ -403,6 +416,26 @@ enum progress run_start(struct request *request)
 enum progress run_destroy(struct request *request)
 {
     return run_transition(request, &(struct transition){vm_destroy, has_stopped, "destroyed"});
+}
+
+enum progress run_reset(struct request *request)
+{
+    return run_transition(request, &(struct transition){vm_reset, has_started, "reset"});
+}
+
+enum progress run_shutdown(struct request *request)
+{
+    return run_action(request, vm_shutdown, "is asked to shut down");
+}
+
+enum progress run_reboot(struct request *request)
+{
+    return run_action(request, vm_reboot, "is asked to shut down, then it is started again");
+}
+
+enum progress run_nmi(struct request *request)
+{
+    return run_action(request, vm_nmi, "got an NMI");
 }
 
 enum progress run_pause(struct request *request)
@@ -550,127 +583,226 @@ enum progress run_exits(struct request *request)
 /* ---- dump ---- */
 
 #define REGISTERS_IN_A_LINE 3
+#define BYTE_TEXT           3 /* of a byte of code, with its blank */
 
-static const struct column register_columns[GPR_COUNT] = {
-    [GPR_RAX] = {"RAX", "rax", VALUE_HEX},
-      [GPR_RCX] = {"RCX", "rcx", VALUE_HEX},
-    [GPR_RDX] = {"RDX", "rdx", VALUE_HEX},
-      [GPR_RBX] = {"RBX", "rbx", VALUE_HEX},
-    [GPR_RSP] = {"RSP", "rsp", VALUE_HEX},
-      [GPR_RBP] = {"RBP", "rbp", VALUE_HEX},
-    [GPR_RSI] = {"RSI", "rsi", VALUE_HEX},
-      [GPR_RDI] = {"RDI", "rdi", VALUE_HEX},
-    [GPR_R8] = {"R8 ", "r8",  VALUE_HEX},
-      [GPR_R9] = {"R9 ", "r9",  VALUE_HEX},
-    [GPR_R10] = {"R10", "r10", VALUE_HEX},
-      [GPR_R11] = {"R11", "r11", VALUE_HEX},
-    [GPR_R12] = {"R12", "r12", VALUE_HEX},
-      [GPR_R13] = {"R13", "r13", VALUE_HEX},
-    [GPR_R14] = {"R14", "r14", VALUE_HEX},
-      [GPR_R15] = {"R15", "r15", VALUE_HEX},
+static const struct {
+    char name[7];
+    u8 word; /* of struct vcpu_state */
+} dumped_registers[] = {
+#define WORD(member) offsetof(struct vcpu_state, member) / sizeof(u64)
+    {"rax",    WORD(gpr[GPR_RAX])},
+          {"rbx",    WORD(gpr[GPR_RBX])},
+          {"rcx",    WORD(gpr[GPR_RCX])},
+    {"rdx",    WORD(gpr[GPR_RDX])},
+          {"rsi",    WORD(gpr[GPR_RSI])},
+          {"rdi",    WORD(gpr[GPR_RDI])},
+    {"rbp",    WORD(gpr[GPR_RBP])},
+          {"rsp",    WORD(gpr[GPR_RSP])},
+          {"r8",     WORD(gpr[GPR_R8]) },
+    {"r9",     WORD(gpr[GPR_R9]) },
+          {"r10",    WORD(gpr[GPR_R10])},
+          {"r11",    WORD(gpr[GPR_R11])},
+    {"r12",    WORD(gpr[GPR_R12])},
+          {"r13",    WORD(gpr[GPR_R13])},
+          {"r14",    WORD(gpr[GPR_R14])},
+    {"r15",    WORD(gpr[GPR_R15])},
+          {"rip",    WORD(rip)         },
+          {"rflags", WORD(rflags)      },
+    {"cr0",    WORD(cr0)         },
+          {"cr2",    WORD(cr2)         },
+          {"cr3",    WORD(cr3)         },
+    {"cr4",    WORD(cr4)         },
+          {"efer",   WORD(efer)        },
+          {"dr7",    WORD(dr7)         },
+#undef WORD
 };
 
-/* The hardware keeps RSP; all others are as of the last exit. */
-static void dump_registers(struct request *request, const struct vcpu *vcpu)
-{
-    char line[80] = "";
-    size_t size = 0;
-    u32 count = 0;
+_Static_assert(sizeof(struct vcpu_state) / sizeof(u64) <= UINT8_MAX, "register words");
 
-    for (u32 i = 0; i < GPR_COUNT; i++) {
-        if (i == GPR_RSP)
-            continue;
+static void dump_registers(struct request *request, const struct vcpu_state *state)
+{
+    const u64 *words = (const u64 *)state;
+    char line[80];
+    size_t size = 0;
+
+    for (u32 i = 0; i < ARRAY_SIZE(dumped_registers); i++) {
+        const char *name = dumped_registers[i].name;
+        u64 value = words[dumped_registers[i].word];
+
         if (request->output.json)
-            output_field(&request->output, &register_columns[i],
-                         (struct value){.number = vcpu->gpr[i]});
-        size += (size_t)snprintf(line + size, sizeof(line) - size, "%s %016llx  ",
-                                 register_columns[i].title, (unsigned long long)vcpu->gpr[i]);
-        if (++count % REGISTERS_IN_A_LINE == 0) {
+            output_field(&request->output, &(struct column){name, name, VALUE_HEX},
+                         (struct value){.number = value});
+        size += (size_t)snprintf(line + size, sizeof(line) - size, "%-6s %016llx  ", name,
+                                 (unsigned long long)value);
+        if ((i + 1) % REGISTERS_IN_A_LINE == 0) {
             output_line(&request->output, "%s", line);
             size = 0;
         }
     }
 }
 
-static void dump_trace(struct request *request, const struct vcpu *vcpu)
+static void dump_segments(struct request *request, const struct vcpu_state *state)
 {
     static const struct column columns[] = {
-        {"EXIT",          "kind",          VALUE_TEXT },
-        {"REASON",        "reason",        VALUE_COUNT},
-        {"QUALIFICATION", "qualification", VALUE_HEX  },
-        {"RIP",           "rip",           VALUE_HEX  },
+        {"SEGMENT",    "name",       VALUE_TEXT},
+        {"SELECTOR",   "selector",   VALUE_HEX },
+        {"BASE",       "base",       VALUE_HEX },
+        {"LIMIT",      "limit",      VALUE_HEX },
+        {"ATTRIBUTES", "attributes", VALUE_HEX },
+    };
+    static const char names[][5] = {
+        [SEG_ES] = "es", [SEG_CS] = "cs",     [SEG_SS] = "ss", [SEG_DS] = "ds", [SEG_FS] = "fs",
+        [SEG_GS] = "gs", [SEG_LDTR] = "ldtr", [SEG_TR] = "tr", "gdtr",          "idtr",
+    };
+    const struct segment last[] = {
+        {.base = state->gdtr.base, .limit = state->gdtr.limit},
+        {.base = state->idtr.base, .limit = state->idtr.limit},
     };
     struct table table = {
-        columns, ARRAY_SIZE(columns), {18, 10, 18, 18}
+        columns, ARRAY_SIZE(columns), {7, 8, 18, 10, 10}
     };
 
-    output_table(&request->output, &table, "trace");
-    for (u32 i = 0; i < EXIT_TRACE_SIZE; i++) {
-        struct exit_trace trace = vcpu->trace[(vcpu->trace_next + i) % EXIT_TRACE_SIZE];
+    output_table(&request->output, &table, "segments");
+    for (u32 i = 0; i < ARRAY_SIZE(names); i++) {
+        const struct segment *segment = i < SEG_COUNT ? &state->segments[i] : &last[i - SEG_COUNT];
 
-        if (trace.rip == 0 && trace.reason == 0 && trace.kind == 0)
-            continue;
         output_row(&request->output, &table,
                    (const struct value[]){
-                       {.text = exit_kind_name((enum exit_kind)trace.kind)},
-                       {.number = trace.reason},
-                       {.number = trace.qualification},
-                       {.number = trace.rip},
+                       {.text = names[i]},
+                       {.number = segment->selector},
+                       {.number = segment->base},
+                       {.number = segment->limit},
+                       {.number = segment->attributes},
                    });
     }
     output_table_end(&request->output);
 }
 
-static void dump_vcpu(struct request *request, const struct vcpu *vcpu)
+static void dump_code(struct request *request, const struct vcpu_capture *capture)
+{
+    static const struct column column = {"Bytes at RIP", "code", VALUE_TEXT};
+    char text[BYTE_TEXT * INSN_MAX_LENGTH + 1] = "";
+
+    for (u32 i = 0; i < capture->code_size; i++)
+        snprintf(text + (size_t)BYTE_TEXT * i, BYTE_TEXT + 1, "%02x ", capture->code[i]);
+    output_field(&request->output, &column, (struct value){.text = text});
+}
+
+static void dump_trace(struct request *request, const struct vcpu_capture *capture)
 {
     static const struct column columns[] = {
-        {"vCPU",         "index",        VALUE_COUNT },
-        {"State",        "state",        VALUE_TEXT  },
-        {"In the guest", "guest_cycles", VALUE_CYCLES},
-        {"Host, for it", "host_cycles",  VALUE_CYCLES},
-        {"Exits",        "exits",        VALUE_COUNT },
+        {"LAST EXITS",    "kind",          VALUE_TEXT},
+        {"REASON",        "reason",        VALUE_HEX },
+        {"QUALIFICATION", "qualification", VALUE_HEX },
     };
+    struct table table = {
+        columns, ARRAY_SIZE(columns), {18, 10, 18}
+    };
+    u32 count = MIN(capture->trace_next, (u32)EXIT_TRACE_SIZE);
 
+    output_table(&request->output, &table, "trace");
+    for (u32 i = capture->trace_next - count; i != capture->trace_next; i++) {
+        const struct exit_trace *trace = &capture->trace[i % EXIT_TRACE_SIZE];
+
+        output_row(&request->output, &table,
+                   (const struct value[]){
+                       {.text = exit_kind_name((enum exit_kind)trace->kind)},
+                       {.number = trace->reason},
+                       {.number = trace->qualification},
+                   });
+    }
+    output_table_end(&request->output);
+}
+
+static void dump_vcpu(struct request *request, struct vcpu *vcpu)
+{
+    static const struct column columns[] = {
+        {"vCPU",  "index", VALUE_COUNT},
+        {"State", "state", VALUE_TEXT },
+    };
+    struct vcpu_capture capture;
+
+    spin_lock(&vcpu->vm->lock);
+    capture = vcpu->capture;
+    spin_unlock(&vcpu->vm->lock);
     output_open(&request->output, NULL, '{');
     request_fields(request, columns,
                    (const struct value[]){
                        {.number = vcpu->index},
                        {.text = run_state_name(vcpu)},
-                       {.number = vcpu->statistics.guest_cycles},
-                       {.number = vcpu->statistics.host_cycles},
-                       {.number = statistics_exits(&vcpu->statistics)},
                    },
                    ARRAY_SIZE(columns));
-    dump_registers(request, vcpu);
-    dump_trace(request, vcpu);
+    dump_registers(request, &capture.state);
+    dump_code(request, &capture);
+    dump_segments(request, &capture.state);
+    dump_trace(request, &capture);
     output_close(&request->output, '{');
 }
 
-enum progress run_dump(struct request *request)
+static void ask_for_captures(struct request *request)
+{
+    struct vm *vm = request->vm;
+
+    request->before = vm->starts;
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        spin_lock(&vm->lock);
+        vm->vcpus[i]->capture.done = false;
+        spin_unlock(&vm->lock);
+        vcpu_post(vm->vcpus[i], REQUEST_CAPTURE);
+    }
+}
+
+/* Those that are parked are CPU 0's to look at, the others answer when they can. */
+static bool have_captures(struct vm *vm)
+{
+    bool all = true;
+
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        if (vm->state != VM_RUNNING)
+            sched_capture_parked(vm->vcpus[i]);
+        spin_lock(&vm->lock);
+        all = all && vm->vcpus[i]->capture.done;
+        spin_unlock(&vm->lock);
+    }
+    return all;
+}
+
+static enum progress begin_dump(struct request *request)
 {
     static const struct column columns[] = {
         {"Name",    "name",    VALUE_TEXT},
         {"State",   "state",   VALUE_TEXT},
         {"Message", "message", VALUE_TEXT},
     };
-    const struct vm *vm = request->vm;
+    struct vm *vm = request->vm;
 
-    if (request->step == 0) {
-        if (fail_without_vcpus(request))
-            return COMMAND_DONE;
-        output_begin(&request->output);
-        request_fields(request, columns,
-                       (const struct value[]){
-                           {.text = vm->config.name},
-                           {.text = vm_state_name(vm)},
-                           {.text = vm->message},
-                       },
-                       ARRAY_SIZE(columns));
-        output_open(&request->output, "vcpus", '[');
-        return COMMAND_MORE;
-    }
-    if (vcpu_at(vm, request->step - 1) != NULL) {
-        dump_vcpu(request, vcpu_at(vm, request->step - 1));
+    if (!vm_settled(vm))
+        return COMMAND_WAITING;
+    if (fail_without_vcpus(request))
+        return COMMAND_DONE;
+    if (request->step == 0 || request->before != vm->starts)
+        ask_for_captures(request);
+    if (!have_captures(vm))
+        return COMMAND_WAITING;
+    output_begin(&request->output);
+    request_fields(request, columns,
+                   (const struct value[]){
+                       {.text = vm->config.name},
+                       {.text = vm_state_name(vm)},
+                       {.text = vm->message},
+                   },
+                   ARRAY_SIZE(columns));
+    output_open(&request->output, "vcpus", '[');
+    request->measured = true;
+    return COMMAND_MORE;
+}
+
+enum progress run_dump(struct request *request)
+{
+    if (!request->measured)
+        return begin_dump(request);
+    if (vcpu_at(request->vm, request->row) != NULL) {
+        dump_vcpu(request, request->vm->vcpus[request->row++]);
         return COMMAND_MORE;
     }
     output_close(&request->output, '[');

@@ -9,8 +9,6 @@
 #define RESET_CPU     0x06
 #define KBD_COMMAND   0x64
 #define KBD_PULSE_CPU 0xFE
-#define PM1_SLP_EN    (1 << 13)
-#define PM1_SLP_SHIFT 10
 #define UNKNOWN_MSR   0x4321
 #define TICK_HZ       1000
 
@@ -60,7 +58,7 @@ static void power_off(void)
     if (!acpi_find(&acpi))
         guest_print("fault: no ACPI tables\n");
     else
-        outw(acpi.pm1a_control, (u16)(acpi.s5_type << PM1_SLP_SHIFT | PM1_SLP_EN));
+        acpi_power_off(&acpi);
 }
 
 static void flood(void)

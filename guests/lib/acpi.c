@@ -15,9 +15,18 @@ enum acpi_offset {
     TABLE_LENGTH = 4,
     TABLE_HEADER_SIZE = 36,
     FADT_DSDT = 40,
+    FADT_SMI_COMMAND = 48,
+    FADT_ACPI_ENABLE = 52,
+    FADT_PM1A_EVENT = 56,
     FADT_PM1A_CONTROL = 64,
     FADT_PM_TIMER = 76,
 };
+
+/* Bits of PM1a's registers and the enable register's place, section 4.8.3. */
+#define PM1_PWRBTN    (1 << 8)
+#define PM1_SLP_EN    (1 << 13)
+#define PM1_SLP_SHIFT 10
+#define PM1_ENABLE    2
 
 static u32 read32(const u8 *p)
 {
@@ -80,6 +89,26 @@ static bool note_table(struct acpi *acpi, u64 address)
         acpi->pm1a_control = (u16)read32(table + FADT_PM1A_CONTROL);
     }
     return true;
+}
+
+void acpi_enable_power_button(struct acpi *acpi)
+{
+    outb((u16)read32(acpi->fadt + FADT_SMI_COMMAND), acpi->fadt[FADT_ACPI_ENABLE]);
+    acpi->pm1a_event = (u16)read32(acpi->fadt + FADT_PM1A_EVENT);
+    outw(acpi->pm1a_event + PM1_ENABLE, PM1_PWRBTN);
+}
+
+bool acpi_power_button_pressed(const struct acpi *acpi)
+{
+    bool pressed = inw(acpi->pm1a_event) & PM1_PWRBTN;
+
+    outw(acpi->pm1a_event, PM1_PWRBTN);
+    return pressed;
+}
+
+void acpi_power_off(const struct acpi *acpi)
+{
+    outw(acpi->pm1a_control, (u16)(acpi->s5_type << PM1_SLP_SHIFT | PM1_SLP_EN));
 }
 
 bool acpi_find(struct acpi *acpi)

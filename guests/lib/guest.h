@@ -222,6 +222,7 @@ int try_wrmsr(u32 msr, u64 value);
 #define IRQ_PIT    0
 #define IRQ_COM1   4
 #define IRQ_RTC    8
+#define IRQ_SCI    9
 #define PIT_HZ     1193182
 
 /* Local APIC on, with the PICs' output at LINT0 as a PC's firmware leaves it; PICs at
@@ -255,12 +256,18 @@ enum lapic_register {
 struct acpi {
     const u8 *fadt, *madt, *dsdt; /* NULL: not found or a bad checksum */
     u16 pm_timer;                 /* port; 0: none */
-    u16 pm1a_control;
+    u16 pm1a_event, pm1a_control;
     u8 s5_type;
 };
 
 /* Finds the tables through the RSDP below 1 MiB. False when there is none or a checksum is
  * wrong. */
 bool acpi_find(struct acpi *acpi);
+
+/* ACPI mode, with an SCI when the power button is pressed; whether it was, which forgets it. */
+void acpi_enable_power_button(struct acpi *acpi);
+bool acpi_power_button_pressed(const struct acpi *acpi);
+
+void acpi_power_off(const struct acpi *acpi);
 
 #endif

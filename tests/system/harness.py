@@ -52,7 +52,6 @@ class SystemTest:
     timeout: float = 240
     quick: float = 30
     long: bool = False
-    icount: bool = False  # QEMU's clock counts instructions, as Bochs's always does
     debugger: bool = False  # QEMU waits for one at Machine.debugger_path
 
 
@@ -103,8 +102,6 @@ class Machine:
                    "--timeout", str(self.test.timeout), "--log", self.emulator_log]
         if self.test.cpu_model:
             command += ["--cpu-model", self.test.cpu_model]
-        if self.test.icount and self.test.emulator == "qemu":
-            command += ["--icount", "0"]
         command.append(image)
         if self.test.debugger:
             command += ["--", "-gdb", f"unix:{self.debugger_path},server,nowait"]

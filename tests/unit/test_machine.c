@@ -161,7 +161,7 @@ static void test_acpi_mode_and_power_button(void **state)
     out(0x602, 2, 0xFFFF);
     assert_int_equal(in(0x602, 2), PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_SLPBTN | PM1_RTC);
     out(0x602, 2, PM1_PWRBTN);
-    machine_press_power_button(f.machine, &f.effects);
+    assert_false(machine_press_power_button(f.machine, &f.effects));
     assert_int_equal(in(0x600, 2), PM1_PWRBTN);
     assert_false(machine_extint_pending(f.machine, 0)); /* no SCI before ACPI is enabled */
     out(0x604, 2, PM1_SCI_EN);
@@ -169,6 +169,7 @@ static void test_acpi_mode_and_power_button(void **state)
     outb(0xB2, SMI_ACPI_ENABLE);
     assert_int_equal(in(0x604, 2), PM1_SCI_EN);
     assert_true(machine_extint_pending(f.machine, 0));
+    assert_true(machine_press_power_button(f.machine, &f.effects));
     assert_int_equal(machine_acknowledge_pic(f.machine, &f.effects), 0x29);
     out(0x600, 2, PM1_TMR); /* another bit */
     assert_int_equal(in(0x600, 2), PM1_PWRBTN);
@@ -180,6 +181,23 @@ static void test_acpi_mode_and_power_button(void **state)
     outb(0xB2, SMI_ACPI_DISABLE);
     assert_int_equal(in(0x604, 2), 0);
     assert_int_equal(inb(0xB2), 0);
+}
+
+/* LINT1 is NMI on the first vCPU and masked on the others, as firmware leaves it. */
+static void test_nmi(void **state)
+{
+    machine_nmi(f.machine, &f.effects);
+    assert_int_equal(f.machine->lapics[0].events, LAPIC_EVENT_NMI);
+    assert_int_equal(f.machine->lapics[1].events, 0);
+    assert_int_equal(f.kicks[0], 1);
+    assert_int_equal(f.kicks[1], 0);
+    f.machine->lapics[0].events = 0;
+    f.machine->lapics[0].registers[LAPIC_LVT_LINT1 >> 4].value |= INTERRUPT_MASKED;
+    machine_nmi(f.machine, &f.effects);
+    assert_int_equal(f.machine->lapics[0].events, 0);
+    f.machine->lapics[1].apic_base &= ~APIC_BASE_ENABLE; /* then the pin is the CPU's own */
+    machine_nmi(f.machine, &f.effects);
+    assert_int_equal(f.machine->lapics[1].events, LAPIC_EVENT_NMI);
 }
 
 static void test_soft_off(void **state)
@@ -354,6 +372,7 @@ int main(void)
         DEVICE_TEST(test_port_61),
         DEVICE_TEST(test_pm_timer),
         DEVICE_TEST(test_acpi_mode_and_power_button),
+        DEVICE_TEST(test_nmi),
         DEVICE_TEST(test_soft_off),
         DEVICE_TEST(test_pm_timer_interrupt),
         DEVICE_TEST(test_virtual_wire_ticks),

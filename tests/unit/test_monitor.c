@@ -47,6 +47,7 @@ static struct {
 static struct vm *vms[FLEET];
 static u32 vm_total;
 static bool settled;
+static const char *done;    /* the last thing that was done at once */
 static const char *refusal; /* what vm_start and the others answer; NULL: they begin */
 static u64 patience;
 static void (*listener)(struct vm *vm, enum vm_event what);
@@ -153,6 +154,49 @@ bool vm_resume(struct vm *vm, char error[VM_ERROR_SIZE])
     return begin_transition(error);
 }
 
+bool vm_reset(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    return begin_transition(error);
+}
+
+/* What is over when it returns. */
+static bool act(const char *what, char error[VM_ERROR_SIZE])
+{
+    if (refusal != NULL)
+        snprintf(error, VM_ERROR_SIZE, "%s", refusal);
+    else
+        done = what;
+    return refusal == NULL;
+}
+
+bool vm_shutdown(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    return act("shutdown", error);
+}
+
+bool vm_reboot(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    return act("reboot", error);
+}
+
+bool vm_nmi(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    return act("nmi", error);
+}
+
+/* The owner of a vCPU is asked now and answers when `answer_captures` is called. */
+void vcpu_post(struct vcpu *vcpu, u32 requests)
+{
+    vcpu->requests |= requests;
+}
+
+void sched_capture_parked(struct vcpu *vcpu)
+{
+    vcpu->capture.trace_next = vcpu->trace_next;
+    memcpy(vcpu->capture.trace, vcpu->trace, sizeof(vcpu->trace));
+    vcpu->capture.done = true;
+}
+
 bool vm_settled(const struct vm *vm)
 {
     return settled;
@@ -237,6 +281,7 @@ static struct vm *add_vm(const char *name, enum vm_state state)
         vm->vcpus = calloc(1, sizeof(struct vcpu *));
         vm->vcpus[0] = calloc(1, sizeof(struct vcpu));
         vm->vcpus[0]->cpu = &paper_cpus[0];
+        vm->vcpus[0]->vm = vm;
         assert_true(console_prepare(&vm->console));
     }
     return vm;
@@ -311,6 +356,13 @@ static void guest_print(struct vm *vm, const char *text)
 {
     for (; *text != '\0'; text++)
         console_put(&vm->console, (u8)*text);
+}
+
+/* No row is wrapped by a terminal of 80 columns. */
+static void assert_lines_fit(const char *text)
+{
+    for (const char *end; (end = strstr(text, "\r\n")) != NULL; text = end + 2)
+        assert_true(end - text <= 80);
 }
 
 #define EXPECT(text) assert_non_null(strstr(line.screen, text))
@@ -459,18 +511,6 @@ static void test_completion(void **state)
     clear();
     type("start web d\t\x15");
     EXPECT("\a");
-    clear();
-    type("log -\t\t\x15");
-    EXPECT("\r\n-o  -f\r\n");
-    clear();
-    type("list -o\tj\t\r");
-    EXPECT("{\"ok\":true");
-    clear();
-    type("log -o json -f d\t\x15");
-    EXPECT("-f db ");
-    clear();
-    type("nonsense \t\x15");
-    EXPECT("\a");
 }
 
 /* ---- list and info ---- */
@@ -615,6 +655,7 @@ static void test_the_other_transitions(void **state)
         {"destroy web\r", "'web' destroyed", VM_STOPPED, VM_RUNNING},
         {"pause web\r",   "'web' paused",    VM_PAUSED,  VM_STOPPED},
         {"resume web\r",  "'web' resumed",   VM_RUNNING, VM_STOPPED},
+        {"reset web\r",   "'web' reset",     VM_RUNNING, VM_STOPPED},
     };
     struct vm *vm = add_vm("web", VM_RUNNING);
 
@@ -910,24 +951,82 @@ static void test_exits(void **state)
 static void test_dump(void **state)
 {
     struct vm *vm = add_vm("web", VM_CRASHED);
+    struct vcpu_capture *capture = &vm->vcpus[0]->capture;
     const char *text, *older;
 
     strcpy(vm->message, "triple fault");
-    vm->vcpus[0]->gpr[GPR_R15] = 0xABC;
+    capture->state.gpr[GPR_R15] = 0xABC;
+    capture->state.cr3 = 0x1000;
+    capture->state.segments[SEG_CS] = (struct segment){.selector = 0x10, .limit = 0xFFFFFFFF};
+    capture->state.idtr.base = 0x7777;
+    capture->code_size = 2;
+    memcpy(capture->code, "\x0F\x0B", 2);
     vm->vcpus[0]->trace_next = EXIT_TRACE_SIZE + 1;
     vm->vcpus[0]->trace[0] =
-        (struct exit_trace){.rip = 0x2000, .reason = 12, .kind = EXIT_HLT, .qualification = 5};
-    vm->vcpus[0]->trace[1] = (struct exit_trace){.rip = 0x1000, .reason = 10, .kind = EXIT_CPUID};
+        (struct exit_trace){.reason = 12, .kind = EXIT_HLT, .qualification = 5};
+    vm->vcpus[0]->trace[1] = (struct exit_trace){.reason = 10, .kind = EXIT_CPUID};
     text = answer("dump web");
     older = strstr(text, "cpuid");
     assert_non_null(older);
     assert_non_null(strstr(older, "hlt"));
-    assert_non_null(strstr(text, "R15 0000000000000abc"));
+    assert_non_null(strstr(text, "r15    0000000000000abc"));
+    assert_non_null(strstr(text, "Bytes at RIP        0f 0b \r\n"));
     assert_non_null(strstr(text, "Message             triple fault\r\n"));
+    assert_lines_fit(text);
     text = json_answer("dump web -o json");
     assert_non_null(strstr(text, "\"r15\":\"0xabc\""));
-    assert_non_null(strstr(text, "{\"kind\":\"hlt\",\"reason\":12,\"qualification\":\"0x5\","
-                                 "\"rip\":\"0x2000\"}]}]}"));
+    assert_non_null(strstr(text, "\"cr3\":\"0x1000\""));
+    assert_non_null(strstr(text, "{\"name\":\"cs\",\"selector\":\"0x10\",\"base\":\"0x0\","
+                                 "\"limit\":\"0xffffffff\",\"attributes\":\"0x0\"}"));
+    assert_non_null(strstr(text, "{\"name\":\"idtr\",\"selector\":\"0x0\",\"base\":\"0x7777\""));
+    assert_non_null(
+        strstr(text, "{\"kind\":\"hlt\",\"reason\":\"0xc\",\"qualification\":\"0x5\"}]}]}"));
+}
+
+static void test_dump_of_a_running_one_waits_for_its_owner(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    vm->vcpus[0]->capture.done = true; /* of an earlier dump */
+    clear();
+    type("dump web\r");
+    REFUSE("rax");
+    assert_int_equal(vm->vcpus[0]->requests, REQUEST_CAPTURE);
+    vm->vcpus[0]->requests = 0;
+    vm->starts++; /* the request is lost with a restart */
+    settle();
+    REFUSE("rax");
+    assert_int_equal(vm->vcpus[0]->requests, REQUEST_CAPTURE);
+    vm->vcpus[0]->capture.done = true;
+    settle();
+    EXPECT("rax");
+    EXPECT("\r" PROMPT);
+}
+
+static void test_what_is_done_at_once(void **state)
+{
+    static const struct {
+        const char *name, *answer;
+    } cases[] = {
+        {"shutdown", "'web' is asked"},
+        {"reboot",   "'web' is asked"},
+        {"nmi",      "'web' got"     },
+    };
+    char command[64];
+
+    add_vm("web", VM_RUNNING);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        snprintf(command, sizeof(command), "%s web", cases[i].name);
+        refusal = NULL;
+        assert_non_null(strstr(answer(command), cases[i].answer));
+        assert_string_equal(done, cases[i].name);
+        refusal = "it does not listen";
+        assert_string_equal(answer(command), "error: it does not listen\r\n");
+        strcat(command, " -o json");
+        refusal = NULL;
+        assert_string_equal(json_answer(command),
+                            "{\"ok\":true,\"name\":\"web\",\"state\":\"running\"}\r\n");
+    }
 }
 
 /* ---- the host ---- */
@@ -1086,15 +1185,15 @@ static void test_batch(void **state)
                      "{\"ok\":true,\"uptime_ns\":90000000000}\r\n");
     clear();
     type("interactive\r");
-    assert_string_equal(line.screen, "{\"ok\":true}\r\n\r" PROMPT);
+    assert_string_equal(line.screen, "{\"ok\":true}\r\n\r" PROMPT "\x1b[K");
 }
 
 static void test_batch_refuses_what_does_not_fit(void **state)
 {
     type("batch\r");
     clear();
-    for (int i = 0; i <= LINE_MAX_BYTES; i++)
-        line.input[line.input_size++] = 'x';
+    for (int i = 0; i < 2000; i++)
+        type("x");
     type("\n");
     assert_string_equal(line.screen, "{\"ok\":false,\"error\":\"the line is too long\"}\r\n");
 }
@@ -1143,7 +1242,7 @@ static void test_log_lines_do_not_tear_the_typed_line(void **state)
     type("lis");
     clear();
     monitor_log_output("[1.0] news\r\n", 12);
-    assert_string_equal(line.screen, "\r             \r[1.0] news\r\n\r" PROMPT "lis");
+    assert_string_equal(line.screen, "\r\x1b[K[1.0] news\r\n\r" PROMPT "lis\x1b[K");
     type("\x15");
 }
 
@@ -1233,6 +1332,8 @@ int main(void)
         TEST(test_log_of_a_full_ring_keeps_characters_whole),
         TEST(test_exits),
         TEST(test_dump),
+        TEST(test_dump_of_a_running_one_waits_for_its_owner),
+        TEST(test_what_is_done_at_once),
         TEST(test_capabilities_without_virtualisation),
         TEST(test_capabilities_fit_the_screen),
         TEST(test_host),

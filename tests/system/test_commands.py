@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# SPDX-FileCopyrightText: The Bulkhead authors
+"""The monitor's commands, each asked on a machine that runs guests."""
+from harness import BOTH, system_test
+
+TWO = """
+[hello]
+kernel = hello.elf
+memory = 8M
+
+[deaf]
+kernel = hello.elf
+memory = 8M
+cmdline = deaf=1
+on_reboot = destroy
+"""
+
+
+def refused(machine, command, *words):
+    answer = machine.json(command)
+    assert not answer["ok"], answer
+    for word in words:
+        assert word in answer["error"], answer
+
+
+def starts(machine, name):
+    return machine.info(name)["starts"]
+
+
+@system_test(TWO, BOTH, memory=256)
+def power_button_reset_nmi(machine):
+    machine.boot()
+    for name in "hello", "deaf":
+        machine.wait_in_log(name, "heartbeat 1")
+    assert machine.json("nmi hello")["ok"]
+    machine.wait_in_log("hello", "hello: NMI 1")
+    refused(machine, "shutdown deaf", "power button", "destroy")
+    refused(machine, "reboot deaf", "power button", "reset")
+    assert machine.json("reset deaf") == {"ok": True, "name": "deaf", "state": "running"}
+    assert starts(machine, "deaf") == 2  # whatever on_reboot says
+    assert machine.json("pause deaf")["ok"]
+    refused(machine, "nmi deaf", "paused")
+    assert machine.json("reset deaf")["ok"]
+    assert starts(machine, "deaf") == 3
+    assert machine.json("reboot hello")["ok"]
+    machine.wait_until("hello starts again", lambda: starts(machine, "hello") == 2)
+    machine.wait_until("hello listens again",
+                       lambda: machine.log_of("hello").count("heartbeat 1\n") == 2)
+    assert machine.json("shutdown hello")["ok"]
+    info = machine.wait_for_state("hello", "stopped")
+    assert info["starts"] == 2 and info["message"] == "powered off", info
+    assert machine.log_of("hello").count("power button") == 2
+    for command in "shutdown", "reboot", "reset", "nmi", "dump":
+        refused(machine, f"{command} hello", "'hello' is stopped")
+    machine.power_off()
+
+
+SPINS = """
+[spin]
+kernel = fault.elf
+cmdline = fault=spin
+memory = 8M
+cpus = 1
+
+[crash]
+kernel = fault.elf
+cmdline = fault=triple after=1
+memory = 8M
+on_crash = preserve
+"""
+
+
+def number(text):
+    return int(text, 16)
+
+
+@system_test(SPINS, BOTH, memory=256, cpus=2)
+def dump_and_exits(machine):
+    machine.boot()
+    machine.wait_in_log("spin", "fault: spin")
+    before = machine.json("dump spin")["vcpus"][0]
+    assert before["state"] == "running", before
+    assert before["code"].startswith("eb fe") or "eb" in before["code"], before
+    assert number(before["cr0"]) & 0x80000001 == 0x80000001
+    assert number(before["efer"]) & 0x500 == 0x500
+    segments = {segment["name"]: segment for segment in before["segments"]}
+    assert number(segments["cs"]["attributes"]) & 0x200, segments  # 64-bit code
+    assert number(segments["idtr"]["base"]) > 0x100000 and number(before["rsp"]) > 0x100000
+    assert machine.json("pause spin")["ok"]
+    paused = machine.json("dump spin")["vcpus"][0]
+    assert machine.json("dump spin")["vcpus"][0] == paused
+    assert machine.json("resume spin")["ok"]
+    assert machine.json("dump spin")["vcpus"][0]["state"] == "running"
+    machine.wait_for_state("crash", "crashed")
+    crashed = machine.json("dump crash")["vcpus"][0]
+    assert crashed["code"].startswith("cc"), crashed  # int3 with no IDT
+    assert crashed["trace"][-1]["kind"] == "triple fault", crashed
+    assert f"rip {number(crashed['rip']):016x}" in machine.json("dmesg")["log"]
+    text = machine.command("dump crash")
+    assert max(map(len, text.splitlines())) <= 80, text
+    exits = machine.json("exits crash")["exits"]
+    assert {"kind": "triple fault", "count": 1}.items() <= {
+        exit["kind"]: exit for exit in exits}["triple fault"].items(), exits
+    costs = [exit["cycles"] for exit in exits]
+    assert costs == sorted(costs, reverse=True), exits
+    assert sum(exit["count"] for exit in exits) == machine.info("crash")["exits"]
+    assert machine.json("start crash")["ok"]  # as good as a reset
+    assert starts(machine, "crash") == 2
+    machine.power_off()
