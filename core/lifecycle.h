@@ -8,7 +8,7 @@
 
 #include "core/vm.h"
 
-#define VM_ERROR_SIZE 192
+#define VM_ERROR_SIZE 320 /* a refusal of the CPU (HVM_REFUSAL_SIZE) fits */
 
 /* Adds a stopped partition. NULL with a sentence in `error` when the name is taken or memory is
  * short. */

@@ -250,12 +250,11 @@ static void set_up_virtualisation(void)
     struct hvm_report *report = &host.report;
 
     for (const struct hvm_ops *const *backend = backends_start; backend < backends_end; backend++) {
+        if ((*backend)->probe(report)) {
+            host.hvm = report->usable ? *backend : NULL;
+            break;
+        }
         *report = (struct hvm_report){0};
-        if (!(*backend)->probe(report))
-            continue;
-        if (report->usable)
-            host.hvm = *backend;
-        break;
     }
     check_without(report);
     if (!host.hvm && !report->refusal[0])

@@ -35,9 +35,10 @@ UP = {"running", "blocked"}
 
 @dataclass
 class SystemTest:
-    """What a test boots, and the function that looks at it. `files` are images that are made
-    for it: name and a function that returns the bytes; others come from build/guests. `timeout`
-    is the whole test's, `quick` that of one answer, in seconds."""
+    """What a test boots, and the function that looks at it. `files` are made for it: name and a
+    function that returns the bytes; images come from there or build/guests, and GRUB finds those
+    of `grub_files` in /boot. `timeout` is the whole test's, `quick` that of one answer, in
+    seconds. In `options` {folder} is where the files are."""
     name: str
     check: Callable
     tenants: str
@@ -52,6 +53,10 @@ class SystemTest:
     timeout: float = 240
     quick: float = 30
     long: bool = False
+    parameter: object = None  # a variant's, for the function
+    grub: tuple = ()  # commands for GRUB before it loads the hypervisor
+    grub_files: tuple = ()
+    options: tuple = ()  # of the emulator's own
     debugger: bool = False  # QEMU waits for one at Machine.debugger_path
 
 
@@ -102,9 +107,9 @@ class Machine:
                    "--timeout", str(self.test.timeout), "--log", self.emulator_log]
         if self.test.cpu_model:
             command += ["--cpu-model", self.test.cpu_model]
-        command.append(image)
+        command += [image, "--", *(word.format(folder=self.folder) for word in self.test.options)]
         if self.test.debugger:
-            command += ["--", "-gdb", f"unix:{self.debugger_path},server,nowait"]
+            command += ["-gdb", f"unix:{self.debugger_path},server,nowait"]
         self.errors = open(f"{self.folder}/errors", "w+", encoding="utf-8", errors="replace")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.errors,
                                         stderr=self.errors)
@@ -122,9 +127,11 @@ class Machine:
         with open(tenants, "w", encoding="utf-8") as file:
             file.write(self.test.tenants)
         image = f"{self.folder}/image.iso"
-        subprocess.run([f"{ROOT}/scripts/image", "--tenants", tenants, "--out", image,
-                        "--cmdline", self.test.cmdline, "--files", GUESTS],
-                       check=True, capture_output=True)
+        command = [f"{ROOT}/scripts/image", "--tenants", tenants, "--out", image,
+                   "--cmdline", self.test.cmdline, "--files", GUESTS]
+        command += [f"--grub-line={line}" for line in self.test.grub]
+        command += [f"--grub-file={self.folder}/{name}" for name in self.test.grub_files]
+        subprocess.run(command, check=True, capture_output=True)
         return image
 
     def _connect(self, path):

@@ -5,8 +5,10 @@ import dataclasses
 import re
 import tempfile
 
+from debugger import RAX, RCX, STOP_IN_GRUB, Debugger, find_instruction
 from harness import AMD, BOTH, UP, VTX, Machine, system_test
 
+HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\n"
 PC = """
 [pc]
 kernel    = pc.elf
@@ -123,31 +125,115 @@ def no_page_is_writable_and_executable(machine):
     machine.power_off()
 
 
-# CPUs that will not do, and a word of the sentence that says why.
-REFUSALS = {
-    "no-ept": (VTX, "core2_penryn_t9600", "EPT"),
-    "no-unrestricted-guest": (VTX, "corei5_lynnfield_750", "unrestricted guest"),
-    "no-vtx": (VTX, "p4_prescott_celeron_336", "VT-x"),
-    "athlon64": (VTX, "athlon64_clawhammer", "does not offer AMD-V"),
-    "no-svm": (AMD, "EPYC,-svm", "does not offer AMD-V"),
-    "no-nested-paging": (AMD, "EPYC,+svm,-npt", "nested paging"),
-}
-
-
-@system_test(PC, {name: {**emulator, "cpu_model": model}
-                  for name, (emulator, model, _) in REFUSALS.items()}, memory=256)
-def refusal(machine):
-    word = next(word for _, model, word in REFUSALS.values() if model == machine.test.cpu_model)
+def refuses_guests(machine, words):
+    """Says why in the boot log, in capabilities and to whoever starts a partition."""
     log = machine.boot()
     capabilities = machine.json("capabilities")
     assert not capabilities["usable"], capabilities
     sentence = capabilities["refusal"]
-    assert len(sentence) > 20 and word.lower() in sentence.lower(), sentence
-    assert sentence.rstrip(".") in log, f"{sentence!r} is not in the boot log: {log}"
-    assert sentence.rstrip(".") in machine.command("capabilities")
+    assert len(sentence) > 20, sentence
+    assert all(word.lower() in sentence.lower() for word in words), sentence
+    assert f"no guest can run: {sentence}" in log, f"{sentence!r} is not in the boot log: {log}"
+    assert sentence in machine.command("capabilities")
     assert all(partition["state"] == "stopped" for partition in machine.partitions().values())
     start = machine.json("start hello")
-    assert not start["ok"] and start["error"], start
+    assert not start["ok"] and sentence in start["error"], start
+    machine.power_off()
+
+
+# CPUs that will not do, and words of the sentence that says why.
+@system_test(PC, {
+    name: {**emulator, "cpu_model": model, "parameter": words}
+    for name, emulator, model, *words in (
+        ("no-ept", VTX, "core2_penryn_t9600", "EPT"),
+        ("no-unrestricted-guest", VTX, "corei5_lynnfield_750", "unrestricted guest"),
+        ("no-vtx", VTX, "p4_prescott_celeron_336", "VT-x"),
+        ("athlon64", VTX, "athlon64_clawhammer", "does not offer AMD-V"),
+        ("no-svm", AMD, "EPYC,-svm", "does not offer AMD-V"),
+        ("no-nested-paging", AMD, "EPYC,+svm,-npt", "nested paging"),
+        ("neither", AMD, "EPYC,-svm,vendor=CentaurHauls",
+         "not an x86-64 CPU with VT-x or AMD-V", "CentaurHauls"),
+    )
+}, memory=256)
+def refusal(machine):
+    refuses_guests(machine, machine.test.parameter)
+
+
+BOCHS_BIOS = "/usr/share/bochs/BIOS-bochs-latest"
+# mov ecx, IA32_FEATURE_CONTROL; rdmsr; or eax, 5; wrmsr: in 16 bits for APs, in 32 for the first
+SETS_FEATURE_CONTROL = rb"\xb9\x3a\0\0\0\x0f\x32(\x66?)\x83\xc8\x05\x0f\x30"
+UNLOCKED, LOCKED_OFF, LOCKED_ON = 0, 1, 5
+
+
+def firmware(first, others):
+    """Options of a machine whose firmware leaves these in IA32_FEATURE_CONTROL."""
+    def make():
+        with open(BOCHS_BIOS, "rb") as file:
+            rom = bytearray(file.read())
+        places = list(re.finditer(SETS_FEATURE_CONTROL, rom))
+        assert [place[1] for place in places] == [b"\x66", b""], "another BIOS"
+        for place, value in zip(places, (others, first)):
+            rom[place.end() - 3] = value
+        return rom
+    return {"files": {"bios": make}, "options": ("romimage: file={folder}/bios",)}
+
+
+@system_test(HELLO, **VTX, **firmware(LOCKED_OFF, LOCKED_OFF), cpus=2, memory=256)
+def vtx_locked_off_by_firmware(machine):
+    refuses_guests(machine, ("turned off and locked by the firmware", "bit 2 is 0",
+                             'turn on "Intel Virtualization Technology"'))
+
+
+@system_test(HELLO, **VTX, **firmware(UNLOCKED, UNLOCKED), cpus=2, memory=256)
+def vtx_unlocked_by_firmware(machine):
+    log = machine.boot()
+    note = machine.json("capabilities")["note"]
+    assert "VT-x is enabled here" in note and f"VT-x is used: {note}" in log, (note, log)
+    assert "runs no guests" not in log, log
+    machine.wait_in_log("hello", "heartbeat 1")
+    machine.power_off()
+
+
+@system_test(HELLO, **VTX, **firmware(LOCKED_ON, LOCKED_OFF), cpus=2, memory=256)
+def vtx_locked_off_on_one_cpu(machine):
+    log = machine.boot()
+    assert "CPU 1: VT-x is turned off and locked by the firmware" in log, log
+    assert "CPU 1 runs no guests" in log, log
+    machine.wait_in_log("hello", "heartbeat 1")
+    machine.power_off()
+
+
+MSR_VM_CR = 0xC0010114
+VM_CR_LOCK, VM_CR_SVMDIS = 1 << 3, 1 << 4
+
+
+def debugger_at_svm_probe(machine):
+    """QEMU has no VM_CR, which reads 0: a debugger answers in its stead."""
+    debugger = Debugger.in_grub(machine)
+    debugger.run_to(find_instruction("svm_unlock", "rdmsr")[1])
+    return debugger
+
+
+@system_test(HELLO, **AMD, memory=256, debugger=True, grub=STOP_IN_GRUB)
+def svm_locked_off_by_firmware(machine):
+    debugger = debugger_at_svm_probe(machine)
+    debugger.set_register(RAX, VM_CR_LOCK | VM_CR_SVMDIS)
+    debugger.go_on()
+    refuses_guests(machine, ("the firmware has disabled AMD-V and locked that", "VM_CR.SVMDIS",
+                             'enable "SVM"', "power-cycle"))
+
+
+@system_test(HELLO, **AMD, memory=256, debugger=True, grub=STOP_IN_GRUB)
+def svm_unlocked_by_firmware(machine):
+    debugger = debugger_at_svm_probe(machine)
+    debugger.set_register(RAX, VM_CR_SVMDIS)
+    debugger.run_to(find_instruction("svm_unlock", "wrmsr")[0])
+    assert debugger.register(RAX) == 0 and debugger.register(RCX) == MSR_VM_CR
+    debugger.go_on()
+    log = machine.boot()
+    note = machine.json("capabilities")["note"]
+    assert "enabled here" in note and f"AMD-V is used: {note}" in log, (note, log)
+    machine.wait_in_log("hello", "heartbeat 1")
     machine.power_off()
 
 
@@ -175,9 +261,6 @@ def monitor_without_partitions(machine):
     machine.send("capab\t\r")  # completed
     machine.expect(r"(?i)virtualisation")
     machine.power_off()
-
-
-HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\n"
 
 
 # The image is that of a CD, a hard disk and a USB stick in one.

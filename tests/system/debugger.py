@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# SPDX-FileCopyrightText: The Bulkhead authors
+"""What a test does to a machine from outside: GDB's remote protocol as QEMU speaks it."""
+import os
+import re
+import socket
+import struct
+import subprocess
+import time
+
+from harness import ROOT
+
+IMAGE = f"{ROOT}/build/bulkhead.elf"
+RAX, RBX, RCX = 0, 1, 2  # numbers of registers in the protocol
+INTERRUPT = b"\x03"
+ANSWER_TIMEOUT = 20  # seconds
+RFLAGS_IF = 1 << 9
+# GRUB waits for a key: a breakpoint that is set any earlier makes all of its work slow.
+STOP_IN_GRUB = ("insmod echo", "insmod read", "echo stopped", "read")
+
+
+class Debugger:
+    """Takes a machine with debugger=True; connecting stops it."""
+
+    def __init__(self, machine):
+        path = machine.debugger_path
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        while not os.path.exists(path) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(ANSWER_TIMEOUT)
+        self.socket.connect(path)
+        self.received = b""
+        self.ask("qXfer:features:read:target.xml:0,1000")  # QEMU wants it before any `p` or `P`
+
+    @classmethod
+    def in_grub(cls, machine):
+        """For a machine with grub=STOP_IN_GRUB: GRUB goes on when the debugger lets it."""
+        machine.expect_exact("stopped", 60)
+        debugger = cls(machine)
+        machine.send("\r")
+        return debugger
+
+    def packet(self):
+        while True:
+            packet = re.search(rb"\$([^#]*)#..", self.received)
+            if packet:
+                self.received = self.received[packet.end():]
+                self.socket.sendall(b"+")
+                return packet[1].decode()
+            data = self.socket.recv(4096)
+            assert data, "the debugger's line ended"
+            self.received += data
+
+    def say(self, text):
+        self.socket.sendall(f"${text}#{sum(text.encode()) & 255:02x}".encode())
+
+    def ask(self, text):
+        """The answer to a command; word of a stop may come before it at any time."""
+        self.say(text)
+        while (answer := self.packet()).startswith("T"):
+            pass
+        return answer
+
+    def order(self, text):
+        answer = self.ask(text)
+        assert answer == "OK", f"{text[:40]}: {answer}"
+
+    def go_on(self):
+        self.say("c")
+
+    def run_to(self, address, timeout=60):
+        """Goes on until an instruction is about to be executed."""
+        self.order(f"Z1,{address:x},1")
+        self.go_on()
+        self.socket.settimeout(timeout)
+        while not self.packet().startswith("T"):
+            pass
+        self.socket.settimeout(ANSWER_TIMEOUT)
+        self.order(f"z1,{address:x},1")
+
+    def step(self):
+        self.say("s")
+        while not self.packet().startswith("T"):
+            pass
+
+    def interrupt(self):
+        self.socket.sendall(INTERRUPT)
+        while not self.packet().startswith("T"):
+            pass
+
+    def register(self, number):
+        return int.from_bytes(bytes.fromhex(self.ask(f"p{number:x}")), "little")
+
+    def set_register(self, number, value):
+        self.order(f"P{number:x}={struct.pack('<Q', value).hex()}")
+
+    def use_physical_addresses(self):
+        self.order("Qqemu.PhyMemMode:1")
+
+    def read(self, address, size):
+        return bytes.fromhex(self.ask(f"m{address:x},{size:x}"))
+
+    def write(self, address, data):
+        self.order(f"M{address:x},{len(data):x}:{data.hex()}")
+
+    def monitor(self, text):
+        """What QEMU's own monitor says."""
+        self.say("qRcmd," + text.encode().hex())
+        said = ""
+        while (answer := self.packet()) != "OK":
+            if answer.startswith("O"):
+                said += bytes.fromhex(answer[1:]).decode()
+        return said
+
+    def is_halted(self):
+        """Is the CPU in HLT with interrupts off? It is stopped for the look."""
+        self.interrupt()
+        registers = self.monitor("info registers")
+        self.go_on()
+        flags = int(re.search(r"[RE]FL=([0-9a-f]+)", registers)[1], 16)
+        return "HLT=1" in registers and not flags & RFLAGS_IF
+
+
+def address_of(symbol):
+    lines = subprocess.run(["nm", IMAGE], check=True, capture_output=True,
+                           text=True).stdout.splitlines()
+    return next(int(line.split()[0], 16) for line in lines if line.split()[2] == symbol)
+
+
+def instructions(function):
+    """(address, text) of each, as objdump shows it in Intel's syntax."""
+    text = subprocess.run(["objdump", "-d", "-M", "intel", "--no-show-raw-insn",
+                           f"--disassemble={function}", IMAGE], check=True, capture_output=True,
+                          text=True).stdout
+    found = re.findall(r"^\s*([0-9a-f]+):\s+(.*\S)\s*$", text, re.M)
+    assert found, f"no function {function}"
+    return [(int(address, 16), text) for address, text in found]
+
+
+def find_instruction(function, word):
+    """Addresses of the first one whose text begins so, and of the one after it."""
+    found = instructions(function)
+    index = next(i for i, (_, text) in enumerate(found) if text.startswith(word))
+    return found[index][0], found[index + 1][0]
