@@ -13,7 +13,8 @@
 #define UTF8_TAIL         0x80
 #define PARAMETER_MAX     9999
 #define CONTROL(letter)   ((letter)-0x40)
-#define ERASE_TO_END      "\x1b[K"
+#define SEARCH_PROMPT     "(reverse-i-search)`%s': "
+#define PROMPT_SIZE       64
 #define CLEAR_SCREEN      "\x1b[H\x1b[2J"
 #define IN_RANGE(x, a, b) ((x) >= (a) && (x) <= (b))
 
@@ -72,48 +73,68 @@ static size_t columns_between(const struct line_editor *editor, size_t from, siz
     return columns;
 }
 
+/* The text before the line; while searching it is made in `scratch`. */
+static const char *prompt_of(const struct line_editor *editor, char scratch[PROMPT_SIZE])
+{
+    if (!editor->searching)
+        return editor->prompt;
+    snprintf(scratch, PROMPT_SIZE, SEARCH_PROMPT, editor->pattern);
+    return scratch;
+}
+
 /* The last column stays free: some terminals wrap as soon as it is written. */
 static size_t row_columns(const struct line_editor *editor)
 {
-    return TERMINAL_COLUMNS - 1 - strlen(editor->prompt);
+    char scratch[PROMPT_SIZE];
+
+    return TERMINAL_COLUMNS - 1 - strlen(prompt_of(editor, scratch));
 }
 
-/* Scrolls sideways until the cursor is in the row. */
+/* Brings the cursor into the row, by half a row at a time: a line pasted is soon shown. */
 static void scroll(struct line_editor *editor)
 {
     size_t columns = row_columns(editor);
-    size_t lowest = editor->cursor;
 
-    while (columns-- > 0 && lowest > 0)
-        lowest = previous_character(editor, lowest);
-    if (editor->first < lowest)
-        editor->first = lowest;
-    if (editor->first > editor->cursor)
-        editor->first = editor->cursor;
+    if (editor->cursor >= editor->first &&
+        columns_between(editor, editor->first, editor->cursor) <= columns)
+        return;
+    editor->first = editor->cursor;
+    for (columns /= 2; columns > 0 && editor->first > 0; columns--)
+        editor->first = previous_character(editor, editor->first);
+}
+
+static void repeat(struct line_editor *editor, char byte, size_t count)
+{
+    char bytes[TERMINAL_COLUMNS];
+
+    memset(bytes, byte, sizeof(bytes));
+    put(editor, bytes, MIN(count, sizeof(bytes)));
 }
 
 void line_editor_show(struct line_editor *editor)
 {
-    size_t end, columns = 0;
-    char move[16];
+    char scratch[PROMPT_SIZE];
+    const char *prompt = prompt_of(editor, scratch);
+    size_t end, columns = 0, before = editor->drawn, blanks;
 
     scroll(editor);
     for (end = editor->first; end < editor->length && columns < row_columns(editor); columns++)
         end = next_character(editor, end);
     put_text(editor, "\r");
-    put_text(editor, editor->prompt);
+    put_text(editor, prompt);
     put(editor, editor->line + editor->first, end - editor->first);
-    put_text(editor, ERASE_TO_END);
-    if (end == editor->cursor)
-        return;
-    snprintf(move, sizeof(move), "\r\x1b[%zuC",
-             strlen(editor->prompt) + columns_between(editor, editor->first, editor->cursor));
-    put_text(editor, move);
+    editor->drawn = strlen(prompt) + columns;
+    blanks = before > editor->drawn ? before - editor->drawn : 0;
+    repeat(editor, ' ', blanks);
+    repeat(editor, '\b', blanks + columns_between(editor, editor->cursor, end));
 }
 
 void line_editor_hide(struct line_editor *editor)
 {
-    put_text(editor, "\r" ERASE_TO_END);
+    put_text(editor, "\r");
+    repeat(editor, ' ', editor->drawn);
+    put_text(editor, "\r");
+    editor->drawn = 0;
 }
 
 void line_editor_begin(struct line_editor *editor)
@@ -121,9 +142,12 @@ void line_editor_begin(struct line_editor *editor)
     editor->length = 0;
     editor->cursor = 0;
     editor->first = 0;
+    editor->drawn = 0;
+    editor->tails = 0;
     editor->too_long = false;
+    editor->searching = false;
     editor->line[0] = '\0';
-    editor->history_back = 0;
+    editor->history_at = editor->history_used;
     line_editor_show(editor);
 }
 
@@ -158,29 +182,69 @@ static void remove_range(struct line_editor *editor, size_t from, size_t to)
         bell(editor);
         return;
     }
+    editor->too_long = false;
     memmove(editor->line + from, editor->line + to, editor->length - to + 1);
     editor->length -= to - from;
     editor->cursor = from;
     line_editor_show(editor);
 }
 
-static void insert_typed(struct line_editor *editor, char byte)
+/* How many bytes follow the first one of a UTF-8 character (RFC 3629, section 3). */
+static u8 tails_of(u8 byte)
 {
-    if (!insert(editor, &byte, 1))
+    return byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC0;
+}
+
+static void insert_character(struct line_editor *editor)
+{
+    if (!insert(editor, editor->character, editor->character_size))
         return;
     if (editor->cursor == editor->length &&
-        columns_between(editor, editor->first, editor->length) < row_columns(editor))
-        put(editor, &byte, 1);
-    else
+        columns_between(editor, editor->first, editor->length) <= row_columns(editor)) {
+        put(editor, editor->character, editor->character_size);
+        editor->drawn++;
+    } else {
         line_editor_show(editor);
+    }
+}
+
+/* A person's character is taken when it is whole; bytes that make none are refused. */
+static void insert_typed(struct line_editor *editor, char byte)
+{
+    if (editor->silent) {
+        insert(editor, &byte, 1);
+        return;
+    }
+    if (!is_tail(byte)) {
+        editor->character_size = 0;
+        editor->tails = tails_of((u8)byte);
+    } else if (editor->tails > 0) {
+        editor->tails--;
+    } else {
+        bell(editor);
+        return;
+    }
+    editor->character[editor->character_size++] = byte;
+    if (editor->tails == 0)
+        insert_character(editor);
+}
+
+static bool in_row(const struct line_editor *editor, size_t at)
+{
+    return at >= editor->first && columns_between(editor, editor->first, at) <= row_columns(editor);
 }
 
 static void move_to(struct line_editor *editor, size_t at)
 {
-    if (at == editor->cursor)
-        return;
+    size_t from = editor->cursor;
+
     editor->cursor = at;
-    line_editor_show(editor);
+    if (!in_row(editor, at))
+        line_editor_show(editor);
+    else if (at < from)
+        repeat(editor, '\b', columns_between(editor, at, from));
+    else
+        put(editor, editor->line + from, at - from);
 }
 
 static void key_home(struct line_editor *editor)
@@ -237,54 +301,151 @@ static void key_kill_word(struct line_editor *editor)
 static void key_clear(struct line_editor *editor)
 {
     put_text(editor, CLEAR_SCREEN);
+    editor->drawn = 0;
     line_editor_show(editor);
 }
 
 /* ---- history ---- */
 
-static const char *history_line(struct line_editor *editor, u32 back)
+/* The line before the one at `at`, which is not the oldest. */
+static size_t history_before(const struct line_editor *editor, size_t at)
 {
-    if (back == 0)
-        return editor->draft;
-    return editor->history[(editor->history_count - back) % LINE_HISTORY];
+    at--;
+    while (at > 0 && editor->history[at - 1] != '\0')
+        at--;
+    return at;
 }
 
-static void history_go(struct line_editor *editor, u32 back)
+static void history_go(struct line_editor *editor, size_t at)
 {
-    if (editor->history_back == 0)
+    const char *line = at == editor->history_used ? editor->draft : editor->history + at;
+
+    if (editor->history_at == editor->history_used)
         memcpy(editor->draft, editor->line, editor->length + 1);
-    editor->history_back = back;
-    editor->length = strlen(history_line(editor, back));
-    memcpy(editor->line, history_line(editor, back), editor->length + 1);
+    editor->history_at = at;
+    editor->length = strlen(line);
+    memcpy(editor->line, line, editor->length + 1);
     editor->cursor = editor->length;
     editor->first = 0;
-    line_editor_show(editor);
 }
 
 static void key_up(struct line_editor *editor)
 {
-    if (editor->history_back < MIN(editor->history_count, LINE_HISTORY))
-        history_go(editor, editor->history_back + 1);
-    else
+    if (editor->history_at == 0) {
         bell(editor);
+        return;
+    }
+    history_go(editor, history_before(editor, editor->history_at));
+    line_editor_show(editor);
 }
 
 static void key_down(struct line_editor *editor)
 {
-    if (editor->history_back > 0)
-        history_go(editor, editor->history_back - 1);
-    else
+    size_t at = editor->history_at;
+
+    if (at == editor->history_used) {
         bell(editor);
+        return;
+    }
+    history_go(editor, at + strlen(editor->history + at) + 1);
+    line_editor_show(editor);
+}
+
+static void history_forget_oldest(struct line_editor *editor)
+{
+    size_t size = strlen(editor->history) + 1;
+
+    editor->history_used -= size;
+    memmove(editor->history, editor->history + size, editor->history_used);
 }
 
 static void history_add(struct line_editor *editor)
 {
-    if (editor->silent || editor->length == 0)
+    size_t used = editor->history_used, size = editor->length + 1;
+
+    if (editor->silent || editor->length == 0 || size > LINE_HISTORY_BYTES)
         return;
-    if (editor->history_count > 0 && strcmp(history_line(editor, 1), editor->line) == 0)
+    if (used > 0 && strcmp(editor->history + history_before(editor, used), editor->line) == 0)
         return;
-    memcpy(editor->history[editor->history_count % LINE_HISTORY], editor->line, editor->length + 1);
-    editor->history_count++;
+    while (editor->history_used + size > LINE_HISTORY_BYTES)
+        history_forget_oldest(editor);
+    memcpy(editor->history + editor->history_used, editor->line, size);
+    editor->history_used += size;
+}
+
+/* ---- search ---- */
+
+static bool contains(const char *line, const char *pattern, size_t size)
+{
+    for (; *line != '\0'; line++) {
+        if (strncmp(line, pattern, size) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Shows the youngest line at `at` or before that holds the pattern. */
+static void search_from(struct line_editor *editor, size_t at)
+{
+    for (;; at = history_before(editor, at)) {
+        if (at < editor->history_used &&
+            contains(editor->history + at, editor->pattern, editor->pattern_length)) {
+            history_go(editor, at);
+            break;
+        }
+        if (at == 0) {
+            bell(editor);
+            break;
+        }
+    }
+    line_editor_show(editor);
+}
+
+/* Once more: the line before. */
+static void key_search(struct line_editor *editor)
+{
+    if (!editor->searching) {
+        editor->searching = true;
+        editor->pattern[editor->pattern_length = 0] = '\0';
+        line_editor_show(editor);
+    } else if (editor->history_at > 0) {
+        search_from(editor, history_before(editor, editor->history_at));
+    } else {
+        bell(editor);
+    }
+}
+
+static void end_search(struct line_editor *editor)
+{
+    editor->searching = false;
+    line_editor_show(editor);
+}
+
+static void set_pattern_length(struct line_editor *editor, size_t length, size_t at)
+{
+    editor->pattern[editor->pattern_length = length] = '\0';
+    search_from(editor, at);
+}
+
+/* True when the byte is the search's; any other ends it and does what it always does. */
+static bool search_byte(struct line_editor *editor, u8 byte)
+{
+    size_t length = editor->pattern_length;
+
+    if (IN_RANGE(byte, FIRST_PRINTABLE, DELETE - 1) && length < LINE_PATTERN_SIZE - 1) {
+        editor->pattern[length] = (char)byte;
+        set_pattern_length(editor, length + 1, editor->history_at);
+    } else if ((byte == DELETE || byte == CONTROL('H')) && length > 0) {
+        set_pattern_length(editor, length - 1, editor->history_used);
+    } else if (byte == CONTROL('R')) {
+        key_search(editor);
+    } else {
+        if (byte == CONTROL('G'))
+            history_go(editor, editor->history_used);
+        end_search(editor);
+        return byte == CONTROL('G');
+    }
+    return true;
 }
 
 /* ---- completion ---- */
@@ -307,12 +468,15 @@ static const char *next_candidate(struct line_editor *editor, struct completion 
     return candidate;
 }
 
+/* In whole characters. */
 static size_t common_length(const char *a, const char *b, size_t limit)
 {
     size_t length = 0;
 
-    while (length < limit && a[length] == b[length])
+    while (length < limit && a[length] != '\0' && a[length] == b[length])
         length++;
+    while (length > 0 && is_tail(a[length]))
+        length--;
     return length;
 }
 
@@ -351,30 +515,45 @@ static void list_candidates(struct line_editor *editor, struct completion *compl
         put_text(editor, more);
     }
     put_text(editor, "\r\n");
+    editor->drawn = 0;
     line_editor_show(editor);
+}
+
+/* Counts the candidates; `common` gets what all of them begin with. */
+static u32 count_candidates(struct line_editor *editor, struct completion *completion,
+                            char common[LINE_CANDIDATE])
+{
+    const char *candidate;
+    u32 count = 0;
+
+    common[0] = '\0';
+    while ((candidate = next_candidate(editor, completion)) != NULL) {
+        if (count++ == 0)
+            snprintf(common, LINE_CANDIDATE, "%s", candidate);
+        else
+            common[common_length(common, candidate, LINE_CANDIDATE - 1)] = '\0';
+    }
+    return count;
 }
 
 static void key_complete(struct line_editor *editor)
 {
     struct completion completion = {.word = editor->cursor};
-    const char *candidate, *first = NULL;
-    size_t common = 0;
-    u32 count = 0;
+    char common[LINE_CANDIDATE];
+    size_t size;
+    u32 count;
 
     while (completion.word > 0 && editor->line[completion.word - 1] != ' ')
         completion.word--;
     completion.typed = editor->cursor - completion.word;
-    for (; (candidate = next_candidate(editor, &completion)) != NULL; count++) {
-        if (first == NULL)
-            common = strlen(first = candidate);
-        common = common_length(first, candidate, common);
-    }
-    if (count == 0) {
+    count = count_candidates(editor, &completion, common);
+    size = strlen(common);
+    if (count == 0 || size < completion.typed) {
         bell(editor);
-    } else if (count > 1 && common == completion.typed) {
+    } else if (count > 1 && size == completion.typed) {
         list_candidates(editor, &completion);
-    } else if (insert(editor, first + completion.typed, common - completion.typed)) {
-        if (count == 1)
+    } else if (insert(editor, common + completion.typed, size - completion.typed)) {
+        if (count == 1 && common[size - 1] != '=')
             insert(editor, " ", 1);
         line_editor_show(editor);
     }
@@ -399,6 +578,7 @@ static const struct key control_keys[] = {
     {CONTROL('L'), key_clear        },
     {CONTROL('N'), key_down         },
     {CONTROL('P'), key_up           },
+    {CONTROL('R'), key_search       },
     {CONTROL('U'), key_kill_to_start},
     {CONTROL('W'), key_kill_word    },
     {DELETE,       key_backspace    },
@@ -471,7 +651,7 @@ static void escape_sequence(struct line_editor *editor, u8 byte)
 static enum line_event enter(struct line_editor *editor)
 {
     put_text(editor, "\r\n");
-    if (editor->silent && editor->too_long)
+    if (editor->too_long)
         return LINE_TOO_LONG;
     history_add(editor);
     return LINE_ENTERED;
@@ -480,6 +660,7 @@ static enum line_event enter(struct line_editor *editor)
 static enum line_event control_byte(struct line_editor *editor, u8 byte)
 {
     editor->escape = ESCAPE_NONE;
+    editor->tails = 0;
     switch (byte) {
     case '\r':
         editor->after_cr = true;
@@ -509,6 +690,8 @@ bool line_editor_is_tail(struct line_editor *editor, u8 byte)
 enum line_event line_editor_byte(struct line_editor *editor, u8 byte)
 {
     if (line_editor_is_tail(editor, byte))
+        return LINE_EDITING;
+    if (editor->searching && search_byte(editor, byte))
         return LINE_EDITING;
     if (byte < FIRST_PRINTABLE || byte == DELETE)
         return control_byte(editor, byte);

@@ -3,19 +3,22 @@
 #ifndef BULKHEAD_MONITOR_LINE_EDITOR_H
 #define BULKHEAD_MONITOR_LINE_EDITOR_H
 
-/* A line editor for a terminal that understands ECMA-48: typed bytes in, echo out. Pure. The line
- * takes one row of the terminal; what does not fit is scrolled sideways. A line is any bytes but
- * control characters, and is taken to be UTF-8, one column a character. */
+/* A line editor: typed bytes in, echo out. Pure. It asks nothing of the terminal but CR, LF, BS and
+ * BEL (and ECMA-48 for Ctrl-L alone), so that a dumb one shows the same as any other. The line
+ * takes one row; what does not fit is scrolled sideways. A person's line is UTF-8 without control
+ * characters, one column a character; a program's may hold any other bytes too. */
 
 #include "lib/types.h"
 
-#define LINE_MAX_BYTES 1024 /* without the NUL */
-#define LINE_HISTORY   32
+#define LINE_MAX_BYTES     12287 /* without the NUL */
+#define LINE_HISTORY_BYTES 16384
+#define LINE_PATTERN_SIZE  32
+#define LINE_CANDIDATE     128 /* longest word that is completed, with the NUL */
 
 enum line_event {
     LINE_EDITING,
     LINE_ENTERED,     /* editor->line is what was typed */
-    LINE_TOO_LONG,    /* silent only: a line ended that was longer than LINE_MAX_BYTES */
+    LINE_TOO_LONG,    /* a line ended that did not fit in LINE_MAX_BYTES */
     LINE_INTERRUPTED, /* Ctrl-C */
 };
 
@@ -23,7 +26,8 @@ struct line_editor_ops {
     void (*write)(void *context, const char *text, size_t size);
     /* The next word that may stand where the word at byte `word` of `line` begins; whether it fits
      * what is typed of it is the editor's to see. *cursor is NULL at first, then the callee's.
-     * NULL: no more. */
+     * Holds until the next call; NULL: no more. One that ends with '=' is only a word's beginning.
+     */
     const char *(*candidate)(void *context, const char *line, size_t word, const void **cursor);
 };
 
@@ -35,7 +39,10 @@ struct line_editor {
 
     char line[LINE_MAX_BYTES + 1];
     size_t length, cursor;
-    size_t first; /* byte that the row begins with */
+    size_t first;             /* byte that the row begins with */
+    size_t drawn;             /* columns of the row that are written on, prompt included */
+    char character[4];        /* UTF-8, being typed: */
+    u8 character_size, tails; /* bytes that are there, bytes that it lacks */
     bool too_long;
 
     u8 escape;     /* enum escape_state of line_editor.c */
@@ -43,10 +50,14 @@ struct line_editor {
     bool parameter_ended;
     bool after_cr;
 
-    char history[LINE_HISTORY][LINE_MAX_BYTES + 1];
-    u32 history_count;              /* lines ever; line N is in slot N % LINE_HISTORY */
-    u32 history_back;               /* how far back the shown line is; 0: it is being typed */
+    char history[LINE_HISTORY_BYTES]; /* lines with their NULs, the oldest first */
+    size_t history_used;
+    size_t history_at;              /* of the line shown; history_used: it is being typed */
     char draft[LINE_MAX_BYTES + 1]; /* what was typed before going back */
+
+    bool searching;
+    char pattern[LINE_PATTERN_SIZE];
+    size_t pattern_length;
 };
 
 void line_editor_init(struct line_editor *editor, const char *prompt,

@@ -34,6 +34,11 @@ static void check(const struct line_editor *editor)
     require(editor->cursor <= editor->length);
     require(editor->first <= editor->cursor);
     require(strlen(editor->line) == editor->length);
+    require(editor->history_used <= LINE_HISTORY_BYTES);
+    require(editor->history_at <= editor->history_used);
+    require(editor->history_at == 0 || editor->history[editor->history_at - 1] == '\0');
+    require(editor->pattern_length == strlen(editor->pattern));
+    require(editor->drawn < SCREEN_COLUMNS);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -15,7 +15,7 @@
 struct screen {
     char row[SCREEN_COLUMNS][5]; /* a character each; empty: blank */
     size_t column;
-    size_t bells, line_feeds, clears;
+    size_t bells, line_feeds, clears, escapes, written;
     char sequence[16];
     size_t sequence_size;
 };
@@ -27,14 +27,7 @@ static inline void screen_erase(struct screen *screen, size_t from)
 
 static inline void screen_sequence(struct screen *screen, char final)
 {
-    const char *parameter = screen->sequence + 2;
-
-    if (final == 'K') {
-        screen_erase(screen, screen->column);
-    } else if (final == 'C') {
-        screen->column += (size_t)atoi(parameter);
-        assert(screen->column < SCREEN_COLUMNS);
-    } else if (final == 'J' || final == 'H') {
+    if (final == 'J' || final == 'H') {
         screen->clears += final == 'J';
         screen->column = 0;
         screen_erase(screen, 0);
@@ -68,9 +61,13 @@ static inline void screen_put(struct screen *screen, char byte)
             screen_sequence(screen, byte);
         }
     } else if (byte == '\x1b') {
+        screen->escapes++;
         screen->sequence[screen->sequence_size++] = byte;
     } else if (byte == '\r') {
         screen->column = 0;
+    } else if (byte == '\b') {
+        assert(screen->column > 0);
+        screen->column--;
     } else if (byte == '\n') {
         screen->line_feeds++;
         screen_erase(screen, 0);
@@ -84,18 +81,21 @@ static inline void screen_put(struct screen *screen, char byte)
 
 static inline void screen_write(void *context, const char *text, size_t size)
 {
+    struct screen *screen = context;
+
+    screen->written += size;
     for (size_t i = 0; i < size; i++)
         screen_put(context, text[i]);
 }
 
-/* The row's text without what was never written at its end. */
+/* The row's text without the blanks at its end. */
 static inline const char *screen_text(const struct screen *screen)
 {
     static char text[SCREEN_COLUMNS * 4 + 1];
     size_t end = SCREEN_COLUMNS;
 
     text[0] = '\0';
-    while (end > 0 && screen->row[end - 1][0] == '\0')
+    while (end > 0 && (screen->row[end - 1][0] == '\0' || screen->row[end - 1][0] == ' '))
         end--;
     for (size_t i = 0; i < end; i++)
         strcat(text, screen->row[i][0] != '\0' ? screen->row[i] : " ");
