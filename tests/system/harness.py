@@ -57,6 +57,7 @@ class SystemTest:
     grub: tuple = ()  # commands for GRUB before it loads the hypervisor
     grub_files: tuple = ()
     options: tuple = ()  # of the emulator's own
+    icount: bool = False  # QEMU's clock counts instructions, as Bochs's always does
     debugger: bool = False  # QEMU waits for one at Machine.debugger_path
 
 
@@ -107,6 +108,8 @@ class Machine:
                    "--timeout", str(self.test.timeout), "--log", self.emulator_log]
         if self.test.cpu_model:
             command += ["--cpu-model", self.test.cpu_model]
+        if self.test.icount and self.test.emulator == "qemu":
+            command += ["--icount", "0"]
         command += [image, "--", *(word.format(folder=self.folder) for word in self.test.options)]
         if self.test.debugger:
             command += ["-gdb", f"unix:{self.debugger_path},server,nowait"]

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# SPDX-FileCopyrightText: The Bulkhead authors
+"""What operations of a guest cost in instructions, as the bench guest counts them, beside the
+figures that are committed. `tests/bench --update` writes those anew."""
+import json
+import re
+
+from harness import BOTH, ROOT, VTX, system_test
+
+TENANTS = "[bench]\nkernel = bench.elf\nmemory = 16M\nvcpus = 2\nautostart = yes\n"
+DESCRIPTION = {"memory": 256, "icount": True}
+FIGURES = f"{ROOT}/tests/bench-figures.json"
+GROWTH, SLACK = 1.05, 2  # a factor, and instructions that are never too many
+ROW = re.compile(r"^bench (.*): (\d+) (\d+) (\d+)$", re.MULTILINE)
+
+
+def figures():
+    """By backend and row: the minimum."""
+    with open(FIGURES, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def measure_rows(machine):
+    """By row: minimum, median, maximum."""
+    machine.boot()
+    machine.wait_in_log("bench", "bench done", timeout=200)
+    log = machine.log_of("bench")
+    assert "FAIL" not in log, log
+    return {row[1]: [int(row[i]) for i in (2, 3, 4)] for row in ROW.finditer(log)}
+
+
+def grown(rows, committed):
+    """The rows that cost more than they may, in words."""
+    return [f"{name}: {rows[name][0]} instructions, {figure} are committed"
+            for name, figure in committed.items()
+            if rows[name][0] > max(figure * GROWTH, figure + SLACK)]
+
+
+@system_test(TENANTS, BOTH, **DESCRIPTION)
+def instruction_counts(machine):
+    rows = measure_rows(machine)
+    assert rows["1000 NOPs"][0] == 1000, "the clock does not count instructions"
+    backend = "vtx" if machine.test.emulator == VTX["emulator"] else "amd"
+    problems = grown(rows, figures()[backend])
+    assert not problems, "; ".join(problems)
+    machine.power_off()
