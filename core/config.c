@@ -507,6 +507,11 @@ void config_partition_defaults(struct partition_config *partition, const char *n
     partition->exit_port = EXIT_PORT_NONE;
 }
 
+const char *config_partition_key(u32 index)
+{
+    return index < ARRAY_SIZE(partition_keys) ? partition_keys[index].name : NULL;
+}
+
 bool config_partition_set(struct partition_config *partition, const char *key, const char *value,
                           char error[CONFIG_ERROR_SIZE])
 {

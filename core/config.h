@@ -68,6 +68,10 @@ struct config_reader {
 /* Defaults of the interfaces page; `name` may be NULL. */
 void config_partition_defaults(struct partition_config *partition, const char *name);
 
+/* The name of partition key number `index`, in the order of the documentation; NULL behind the
+ * last. */
+const char *config_partition_key(u32 index);
+
 /* Sets one key of a partition as the file would. False with a sentence in `error` (without file,
  * line and partition) when the key is unknown or the value bad: it names the word, and for an
  * unknown key the nearest known one. */

@@ -121,6 +121,7 @@ static const struct command commands[] = {
         .details = "Prints the last 64 KiB that the partition sent to its serial port.",
         .example = "log web",
         ONE_PARTITION,
+        .option = "-f",
         .run = run_log,
     },
     {
@@ -379,7 +380,9 @@ bool command_begin(struct request *request, const char *line)
     arguments = request->words.count - 1;
     if (arguments < request->command->least || arguments > request->command->most)
         return fail_usage(request);
-    return request->command->completion != COMPLETE_PARTITION || find_partition(request);
+    return (request->command->completion != COMPLETE_PARTITION &&
+            request->command->completion != COMPLETE_SETTINGS) ||
+           find_partition(request);
 }
 
 enum progress command_step(struct request *request)
@@ -388,48 +391,6 @@ enum progress command_step(struct request *request)
 
     request->step++;
     return progress;
-}
-
-/* ---- completion ---- */
-
-static const char *candidate_command(const void **cursor)
-{
-    const struct command *command = command_next(*cursor);
-
-    *cursor = command;
-    return command != NULL ? command->name : NULL;
-}
-
-static const char *candidate_partition(const void **cursor)
-{
-    const struct vm *vm = vm_next(*cursor);
-
-    *cursor = vm;
-    return vm != NULL ? vm->config.name : NULL;
-}
-
-const char *command_candidate(void *context, const char *line, size_t word, const void **cursor)
-{
-    char name[OVERVIEW_WORD + 1];
-    const struct command *command;
-    size_t start = 0, size = 0;
-
-    while (start < word && line[start] == ' ')
-        start++;
-    if (start == word)
-        return candidate_command(cursor);
-    while (line[start + size] != ' ')
-        size++;
-    for (size_t i = start + size; i < word; i++) {
-        if (line[i] != ' ')
-            return NULL;
-    }
-    snprintf(name, sizeof(name), "%.*s", (int)size, line + start);
-    command = command_find(name);
-    if (command == NULL || command->completion == COMPLETE_NOTHING)
-        return NULL;
-    return command->completion == COMPLETE_COMMAND ? candidate_command(cursor)
-                                                   : candidate_partition(cursor);
 }
 
 /* ---- help ---- */

@@ -43,6 +43,8 @@ enum completion_kind {
     COMPLETE_NOTHING,
     COMPLETE_PARTITION, /* the first argument names one: request->vm */
     COMPLETE_COMMAND,
+    COMPLETE_SETTINGS, /* a partition as above, then key=value */
+    COMPLETE_NEW,      /* a new name, then key=value */
 };
 
 struct command {
@@ -53,6 +55,7 @@ struct command {
     const char *example;
     u8 least, most;                  /* number of arguments */
     enum completion_kind completion; /* of the arguments */
+    const char *option;              /* one that it takes besides -o, for completion; NULL: none */
     /* One bounded step. Before COMMAND_DONE it has written a whole answer, by output_begin and
      * output_end or by request_fail. */
     enum progress (*run)(struct request *request);
@@ -68,10 +71,6 @@ bool command_begin(struct request *request, const char *line);
 
 /* Runs one step. */
 enum progress command_step(struct request *request);
-
-/* For completion: the next candidate for the word that begins at `word`; see line_editor_ops.
- * `context` is not used. */
-const char *command_candidate(void *context, const char *line, size_t word, const void **cursor);
 
 /* Answers with an error; returns COMMAND_DONE. */
 enum progress request_fail(struct request *request, const char *format, ...)

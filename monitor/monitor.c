@@ -8,6 +8,7 @@
 #include "core/terminal.h"
 #include "lib/string.h"
 #include "monitor/command.h"
+#include "monitor/completion.h"
 #include "monitor/console.h"
 
 #define PROMPT         "bulkhead> "
@@ -346,7 +347,7 @@ void monitor_init(void)
 {
     static const struct line_editor_ops ops = {
         .write = write_terminal,
-        .candidate = command_candidate,
+        .candidate = completion_candidate,
     };
 
     line_editor_init(&session.editor, PROMPT, &ops, NULL);

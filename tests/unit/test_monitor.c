@@ -511,6 +511,18 @@ static void test_completion(void **state)
     clear();
     type("start web d\t\x15");
     EXPECT("\a");
+    clear();
+    type("log -\t\t\x15");
+    EXPECT("\r\n-o  -f\r\n");
+    clear();
+    type("list -o\tj\t\r");
+    EXPECT("{\"ok\":true");
+    clear();
+    type("log -o json -f d\t\x15");
+    EXPECT("-f db ");
+    clear();
+    type("nonsense \t\x15");
+    EXPECT("\a");
 }
 
 /* ---- list and info ---- */
