@@ -118,9 +118,13 @@ static const struct command commands[] = {
     {
         .name = "log",
         .summary = "what it has printed",
-        .details = "Prints the last 64 KiB that the partition sent to its serial port.",
-        .example = "log web",
-        ONE_PARTITION,
+        .details = "Prints the last 64 KiB that the partition sent to its serial port, by the page\n"
+                   "where the terminal can. With -f goes on with what comes, until q or Ctrl-C.",
+        .example = "log web -f",
+        .arguments = "NAME [-f]",
+        .least = 1,
+        .most = 1,
+        .completion = COMPLETE_PARTITION,
         .option = "-f",
         .run = run_log,
     },
@@ -377,6 +381,8 @@ bool command_begin(struct request *request, const char *line)
     request->command = command_find(request->words.word[0]);
     if (request->command == NULL)
         return fail_unknown(request, request->words.word[0]);
+    if (request->command->option != NULL)
+        request->option = words_take(&request->words, request->command->option);
     arguments = request->words.count - 1;
     if (arguments < request->command->least || arguments > request->command->most)
         return fail_usage(request);

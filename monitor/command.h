@@ -17,6 +17,13 @@ enum progress {
     COMMAND_DONE,
     COMMAND_MORE,    /* call again when there is room for more output */
     COMMAND_WAITING, /* call again later: a transition is under way */
+    COMMAND_LIVE,    /* call again later or when a key is typed; the screen is the command's */
+};
+
+/* What is shown by the page. */
+struct page {
+    bool on, waiting; /* for a key */
+    u32 row, column;
 };
 
 struct exit_total {
@@ -32,7 +39,11 @@ struct request {
     u32 step;      /* how often the command was called before */
     u64 position;  /* in a ring that is printed */
     u64 end;       /* where to stop */
-    u64 before;    /* vm->starts at the beginning */
+    bool option;   /* command->option is given */
+    bool begun;    /* the answer is */
+    u8 key;        /* typed since the last step while it was live; 0: none */
+    struct page page;
+    u64 before; /* vm->starts at the beginning */
     struct table table;
     bool measured; /* the table's rows were, and are being printed */
     u32 row;
@@ -55,7 +66,7 @@ struct command {
     const char *example;
     u8 least, most;                  /* number of arguments */
     enum completion_kind completion; /* of the arguments */
-    const char *option;              /* one that it takes besides -o, for completion; NULL: none */
+    const char *option;              /* one that it takes besides -o, as in "-f"; NULL: none */
     /* One bounded step. Before COMMAND_DONE it has written a whole answer, by output_begin and
      * output_end or by request_fail. */
     enum progress (*run)(struct request *request);
@@ -80,6 +91,15 @@ enum progress request_fail(struct request *request, const char *format, ...)
 void request_fields(struct request *request, const struct column *columns,
                     const struct value *values, u32 count);
 
+/* Whether the terminal understands ECMA-48, by its own account: it is asked once, and a command
+ * that stays live meanwhile asks again here. Who does not answer gets no live screen. */
+enum answer {
+    ANSWER_AWAITED,
+    ANSWER_YES,
+    ANSWER_NO,
+};
+enum answer monitor_ask_terminal(void);
+
 /* A table as the last part of an answer, one row a step: first measured (for people), then
  * printed, then output_end. `row` fills the values of row `index`, texts to live until its next
  * call; false when there is none. Call it until it returns COMMAND_DONE. */
@@ -102,7 +122,6 @@ enum progress run_reboot(struct request *request);
 enum progress run_nmi(struct request *request);
 enum progress run_pause(struct request *request);
 enum progress run_resume(struct request *request);
-enum progress run_log(struct request *request);
 enum progress run_exits(struct request *request);
 enum progress run_dump(struct request *request);
 
@@ -110,11 +129,14 @@ enum progress run_dump(struct request *request);
 enum progress run_capabilities(struct request *request);
 enum progress run_host(struct request *request);
 enum progress run_images(struct request *request);
-enum progress run_dmesg(struct request *request);
 enum progress run_version(struct request *request);
 enum progress run_uptime(struct request *request);
 enum progress run_poweroff(struct request *request);
 enum progress run_reboot_host(struct request *request);
+
+/* commands_log.c */
+enum progress run_log(struct request *request);
+enum progress run_dmesg(struct request *request);
 
 /* monitor.c */
 enum progress run_console(struct request *request);

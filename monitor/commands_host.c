@@ -7,7 +7,6 @@
 #include "mm/pool.h"
 #include "monitor/command.h"
 
-#define CHUNK        512 /* bytes of the log in one step */
 #define TEXT_COLUMNS 80
 #define LIST_INDENT  20
 
@@ -239,41 +238,6 @@ enum progress run_images(struct request *request)
     if (request->step == 0)
         output_begin(&request->output);
     return request_rows(request, &image_rows);
-}
-
-/* ---- dmesg ---- */
-
-/* Programs get line feeds alone. */
-static size_t drop_returns(char *text, size_t size)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < size; i++) {
-        if (text[i] != '\r')
-            text[kept++] = text[i];
-    }
-    return kept;
-}
-
-enum progress run_dmesg(struct request *request)
-{
-    char chunk[CHUNK];
-    size_t size;
-
-    if (request->step == 0) {
-        output_begin(&request->output);
-        output_text_open(&request->output, "log");
-    }
-    size = log_read(&request->position, chunk, sizeof(chunk));
-    if (size > 0) {
-        if (request->output.json)
-            size = drop_returns(chunk, size);
-        output_text(&request->output, chunk, size, true);
-        return COMMAND_MORE;
-    }
-    output_text_close(&request->output);
-    output_end(&request->output);
-    return COMMAND_DONE;
 }
 
 /* ---- the small ones ---- */

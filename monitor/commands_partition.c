@@ -9,7 +9,6 @@
 #include "monitor/command.h"
 
 #define NS_PER_S     1000000000ULL
-#define CHUNK        512 /* bytes of a ring in one step */
 #define CPU_SET_TEXT 64
 #define PAGE_BYTES   4096
 
@@ -446,51 +445,6 @@ enum progress run_pause(struct request *request)
 enum progress run_resume(struct request *request)
 {
     return run_transition(request, &(struct transition){vm_resume, has_resumed, "resumed"});
-}
-
-/* ---- log ---- */
-
-static size_t read_console(struct vm *vm, u64 *position, char *to, size_t size)
-{
-    size_t count;
-
-    spin_lock(&vm->lock);
-    count = console_read(&vm->console, position, to, size);
-    spin_unlock(&vm->lock);
-    return count;
-}
-
-static enum progress begin_log(struct request *request)
-{
-    static const struct column column = {"Name", "name", VALUE_TEXT};
-
-    request->end = request->vm->console.written;
-    output_begin(&request->output);
-    if (request->output.json)
-        output_field(&request->output, &column, (struct value){.text = request->vm->config.name});
-    output_text_open(&request->output, "log");
-    return COMMAND_MORE;
-}
-
-enum progress run_log(struct request *request)
-{
-    char chunk[CHUNK];
-    size_t size, taken;
-
-    if (request->step == 0)
-        return begin_log(request);
-    size = request->position < request->end
-               ? read_console(request->vm, &request->position, chunk, sizeof(chunk))
-               : 0;
-    if (size > 0) {
-        taken = output_text(&request->output, chunk, size, request->position >= request->end);
-        request->position -= size - taken;
-        return COMMAND_MORE;
-    }
-    output_text_close(&request->output);
-    output_line(&request->output, "%s", "");
-    output_end(&request->output);
-    return COMMAND_DONE;
 }
 
 /* ---- exits ---- */

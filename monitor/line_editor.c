@@ -608,7 +608,7 @@ static const struct key numbered_keys[] = {
 
 static void press(struct line_editor *editor, const struct key *keys, u32 byte)
 {
-    for (; keys->action != NULL; keys++) {
+    for (; keys->action != NULL && !editor->passive; keys++) {
         if (keys->byte == byte)
             keys->action(editor);
     }
@@ -623,6 +623,7 @@ static void control_sequence(struct line_editor *editor, u8 byte)
         editor->parameter_ended = true;
     } else {
         editor->escape = ESCAPE_NONE;
+        editor->reported |= byte == 'R';
         if (byte == '~')
             press(editor, numbered_keys, editor->parameter);
         else
@@ -700,4 +701,20 @@ enum line_event line_editor_byte(struct line_editor *editor, u8 byte)
     else
         insert_typed(editor, (char)byte);
     return LINE_EDITING;
+}
+
+bool line_editor_sequence(struct line_editor *editor, u8 byte)
+{
+    if (byte == CONTROL('[')) {
+        editor->escape = ESCAPE_ESC;
+        return true;
+    }
+    if (editor->escape == ESCAPE_NONE || byte < FIRST_PRINTABLE) {
+        editor->escape = ESCAPE_NONE;
+        return false;
+    }
+    editor->passive = true;
+    escape_sequence(editor, byte);
+    editor->passive = false;
+    return true;
 }

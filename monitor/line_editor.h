@@ -48,6 +48,8 @@ struct line_editor {
     u8 escape;     /* enum escape_state of line_editor.c */
     u32 parameter; /* first one of the control sequence */
     bool parameter_ended;
+    bool passive;  /* sequences move nothing */
+    bool reported; /* the terminal told where its cursor is (CPR): it understands ECMA-48 */
     bool after_cr;
 
     char history[LINE_HISTORY_BYTES]; /* lines with their NULs, the oldest first */
@@ -73,6 +75,10 @@ enum line_event line_editor_byte(struct line_editor *editor, u8 byte);
 /* True for the LF of a CR LF whose CR ended the last line; who gives typed bytes to somebody else
  * drops this one. Forgets the CR either way. */
 bool line_editor_is_tail(struct line_editor *editor, u8 byte);
+
+/* Takes a typed byte that belongs to an escape sequence, which then does nothing; false for any
+ * other byte. For whoever gives typed bytes to somebody else. */
+bool line_editor_sequence(struct line_editor *editor, u8 byte);
 
 /* Takes the row off the screen, and puts it back. */
 void line_editor_hide(struct line_editor *editor);

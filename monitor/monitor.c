@@ -3,6 +3,7 @@
 #include "monitor/monitor.h"
 
 #include "core/cpu.h"
+#include "core/host.h"
 #include "core/lifecycle.h"
 #include "core/sched.h"
 #include "core/terminal.h"
@@ -13,6 +14,8 @@
 
 #define PROMPT         "bulkhead> "
 #define CTRL_C         0x03
+#define WHERE_IS_IT    "\x1b[6n" /* DSR; the answer is CPR (ECMA-48, 8.3.35 and 8.3.14) */
+#define ANSWER_NS      300000000ULL
 #define AHEAD_SIZE     1024 /* bytes typed while a command runs */
 #define LOG_QUEUE_SIZE 8192
 #define EVENTS_MAX     64
@@ -35,6 +38,8 @@ static struct {
     enum progress progress;
     struct request request;
     struct line_editor editor;
+    bool asked;       /* the terminal, for this command */
+    u64 answer_due;   /* TSC */
     size_t idle_room; /* of the terminal with nothing queued: the most ever seen */
 
     u32 ahead_head, ahead_tail; /* free-running, as all heads and tails here */
@@ -195,6 +200,22 @@ enum progress run_interactive(struct request *request)
     return change_mode(request, false);
 }
 
+/* ---- what the terminal is ---- */
+
+enum answer monitor_ask_terminal(void)
+{
+    u64 now = __builtin_ia32_rdtsc();
+
+    if (session.editor.reported)
+        return ANSWER_YES;
+    if (!session.asked) {
+        terminal_write(WHERE_IS_IT, strlen(WHERE_IS_IT));
+        session.asked = true;
+        session.answer_due = now + host_ns_to_tsc(ANSWER_NS);
+    }
+    return now < session.answer_due ? ANSWER_AWAITED : ANSWER_NO;
+}
+
 /* ---- the line ---- */
 
 static bool next_byte(u8 *byte)
@@ -228,6 +249,7 @@ static void begin_command(void)
     set_output();
     session.running = command_begin(&session.request, session.editor.line);
     session.progress = COMMAND_MORE;
+    session.asked = false;
     if (!session.running)
         end_command();
 }
@@ -282,6 +304,18 @@ static bool read_ahead(void)
     return false;
 }
 
+/* The next key for a live command; what the terminal reports is none, nor is a cursor key. */
+static void take_key(void)
+{
+    u8 byte;
+
+    while (session.request.key == 0 && next_byte(&byte)) {
+        if (!line_editor_is_tail(&session.editor, byte) &&
+            !line_editor_sequence(&session.editor, byte))
+            session.request.key = byte;
+    }
+}
+
 static void abandon(void)
 {
     if (session.request.output.json)
@@ -304,8 +338,11 @@ static void poll_command(void)
         abandon();
         return;
     }
+    if (session.progress == COMMAND_LIVE && session.request.key == 0)
+        take_key();
     for (u32 i = 0; i < STEPS_A_POLL && has_room(); i++) {
         session.progress = command_step(&session.request);
+        session.request.key = 0;
         if (session.progress == COMMAND_DONE)
             end_command();
         if (session.progress != COMMAND_MORE)

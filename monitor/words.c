@@ -71,6 +71,17 @@ const char *words_take_output(struct words *words, bool *json)
     return NULL;
 }
 
+bool words_take(struct words *words, const char *word)
+{
+    u32 before = words->count;
+
+    for (u32 i = words->count; i > 1; i--) {
+        if (strcmp(words->word[i - 1], word) == 0)
+            remove_words(words, i - 1, 1);
+    }
+    return words->count < before;
+}
+
 size_t words_distance(const char *a, const char *b)
 {
     size_t row[DISTANCE_MAX + 1];

@@ -916,10 +916,97 @@ static void test_log(void **state)
     struct vm *vm = add_vm("web", VM_RUNNING);
 
     guest_print(vm, "Linux version\r\n\x1b[1m\"ok\"\xff\xc3\xa4");
-    assert_string_equal(answer("log web"), "Linux version\r\n\x1b[1m\"ok\"\xff\xc3\xa4\r\n");
+    patience = 0; /* no terminal answers */
+    assert_string_equal(answer("log web"), "\x1b[6nLinux version\r\n\x1b[1m\"ok\"\xff\xc3\xa4\r\n");
     assert_string_equal(json_answer("log web -o json"),
                         "{\"ok\":true,\"name\":\"web\",\"log\":\"Linux version\\r\\n"
                         "\\u001b[1m\\\"ok\\\"\xEF\xBF\xBD\xc3\xa4\"}\r\n");
+}
+
+static void print_lines(struct vm *vm, int first, int count)
+{
+    char text[32];
+
+    for (int i = first; i < first + count; i++) {
+        snprintf(text, sizeof(text), "line %d\r\n", i);
+        guest_print(vm, text);
+    }
+}
+
+static void test_log_by_the_page(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    print_lines(vm, 1, 100);
+    clear();
+    type("log web\r\n");
+    EXPECT("\x1b[6n");
+    REFUSE("line 1\r");
+    type("\x1b[24;80R");
+    EXPECT("line 23\r\n--More--");
+    REFUSE("line 24");
+    type("\r\x1b[B");
+    EXPECT("line 24\r\n--More--");
+    REFUSE("line 25");
+    type(" ");
+    EXPECT("line 47\r\n--More--");
+    REFUSE("line 48");
+    type("q");
+    EXPECT("\r" PROMPT);
+    REFUSE("line 48");
+    clear();
+    type("log web\r"); /* it has answered once */
+    REFUSE("\x1b");
+    EXPECT("line 23\r\n--More--");
+    type("     ");
+    EXPECT("line 100\r\n\r\n\r" PROMPT);
+    assert_null(strstr(answer("log web -o json"), "More"));
+}
+
+static void test_log_of_wide_lines_by_the_page(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    for (int i = 0; i < 30 * 80; i++)
+        console_put(&vm->console, i % 80 == 0 ? '|' : 'x');
+    clear();
+    type("log web\r");
+    type("\x1b[1;1R");
+    assert_int_equal(strchr(line.screen, '-') - strchr(line.screen, '|'), 23 * 80);
+    type("q");
+}
+
+static void test_log_follows(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    guest_print(vm, "first\r\n");
+    clear();
+    type("log -f web\r");
+    EXPECT("first\r\n");
+    REFUSE(PROMPT "\r");
+    guest_print(vm, "second\r\n");
+    settle();
+    EXPECT("second\r\n");
+    type("list\r");
+    REFUSE("NAME");
+    line.drain = 16;
+    for (int i = 0; i < CONSOLE_RING_SIZE * 2; i++)
+        console_put(&vm->console, 'x');
+    monitor_poll();
+    line.drain = RING_SIZE;
+    settle();
+    EXPECT("[65536 bytes dropped]");
+    clear();
+    type("q");
+    EXPECT("\r" PROMPT);
+    clear();
+    type("log web -f\r");
+    type("\x03");
+    EXPECT("^C\r\n\r" PROMPT);
+    assert_string_equal(json_answer("log web -f -o json"),
+                        "{\"ok\":false,\"error\":\"-f is for people: it cannot be JSON\"}\r\n");
+    assert_string_equal(answer("log web -x"), "error: usage: log NAME [-f]\r\n");
 }
 
 static void test_log_of_a_full_ring_keeps_characters_whole(void **state)
@@ -1113,7 +1200,8 @@ static void test_images(void **state)
 static void test_dmesg(void **state)
 {
     kernel_log = "[0.0] one\r\n[0.1] \"two\"\r\n";
-    assert_string_equal(answer("dmesg"), kernel_log);
+    patience = 0;
+    assert_string_equal(answer("dmesg"), "\x1b[6n[0.0] one\r\n[0.1] \"two\"\r\n");
     assert_string_equal(json_answer("dmesg -o json"),
                         "{\"ok\":true,\"log\":\"[0.0] one\\n[0.1] \\\"two\\\"\\n\"}\r\n");
 }
@@ -1341,6 +1429,9 @@ int main(void)
         TEST(test_a_paste_waits_for_a_slow_guest),
         TEST(test_a_guest_that_does_not_read_can_be_left),
         TEST(test_log),
+        TEST(test_log_by_the_page),
+        TEST(test_log_of_wide_lines_by_the_page),
+        TEST(test_log_follows),
         TEST(test_log_of_a_full_ring_keeps_characters_whole),
         TEST(test_exits),
         TEST(test_dump),
