@@ -63,7 +63,7 @@ HOST        := $(BUILD)/host
 HOST_CFLAGS := -std=gnu17 -O1 -g -I. -fsanitize=address,undefined -fno-sanitize-recover=all \
                -fno-omit-frame-pointer -Wall -Wextra -Werror -Wno-unused-parameter
 PURE_SOURCES := $(wildcard devices/*.c loader/*.c monitor/*.c) boot/multiboot2.c core/config.c \
-                core/insn.c core/statistics.c core/vcpu_state.c mm/frame.c mm/guest_walk.c mm/page_table.c drivers/acpi.c
+                core/insn.c core/run_queue.c core/statistics.c core/vcpu_state.c mm/frame.c mm/guest_walk.c mm/page_table.c drivers/acpi.c
 PURE_OBJECTS := $(PURE_SOURCES:%.c=$(HOST)/%.o)
 UNIT_TESTS   := $(patsubst tests/unit/%.c,$(HOST)/%,$(sort $(wildcard tests/unit/test_*.c)))
 

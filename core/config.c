@@ -18,7 +18,6 @@
 #define NS_PER_MS       1000000ULL
 #define NS_PER_S        1000000000ULL
 #define DEFAULT_MEMORY  (256 * MIB)
-#define DEFAULT_WEIGHT  100
 #define DEFAULT_SLICE   (10 * NS_PER_MS)
 #define EXIT_PORT_NONE  (-1)
 #define LAST_PORT       0xFFFF
@@ -498,7 +497,7 @@ void config_partition_defaults(struct partition_config *partition, const char *n
     partition->memory = DEFAULT_MEMORY;
     partition->vcpus = 1;
     memset(partition->cpus, 0xFF, sizeof(partition->cpus));
-    partition->weight = DEFAULT_WEIGHT;
+    partition->weight = CONFIG_WEIGHT_DEFAULT;
     partition->autostart = true;
     partition->on_crash = ACTION_RESTART;
     partition->on_hang = ACTION_ROLLBACK;

@@ -9,13 +9,14 @@
 
 #include "lib/types.h"
 
-#define CONFIG_NAME_SIZE    32 /* with the NUL: letters, digits, '-', '_', '.' */
-#define CONFIG_IMAGE_SIZE   64
-#define CONFIG_MODULES_MAX  16
-#define CONFIG_MODULES_SIZE 512
-#define CONFIG_CMDLINE_SIZE 2048
-#define CONFIG_ERROR_SIZE   160
-#define CONFIG_CPUS_MAX     1024
+#define CONFIG_NAME_SIZE      32 /* with the NUL: letters, digits, '-', '_', '.' */
+#define CONFIG_IMAGE_SIZE     64
+#define CONFIG_MODULES_MAX    16
+#define CONFIG_MODULES_SIZE   512
+#define CONFIG_CMDLINE_SIZE   2048
+#define CONFIG_ERROR_SIZE     160
+#define CONFIG_CPUS_MAX       1024
+#define CONFIG_WEIGHT_DEFAULT 100
 
 enum fault_action {
     ACTION_DESTROY,

@@ -5,6 +5,7 @@
 
 /* A physical CPU. GS points to its struct cpu in host mode. */
 
+#include "core/run_queue.h"
 #include "lib/list.h"
 #include "lib/spinlock.h"
 #include "lib/types.h"
@@ -42,9 +43,11 @@ struct cpu {
     struct vcpu *attached; /* whose state the hardware holds; may not be running */
     struct vcpu *running;
 
-    struct list run_queue; /* this CPU's alone */
-    struct list timers;    /* blocked vCPUs with a deadline, earliest first; this CPU's alone */
-    u32 vcpu_count;        /* vCPUs placed here; CPU 0's lifecycle work only */
+    struct run_queue queue; /* this CPU's alone, as is `timers` */
+    struct list timers;     /* vCPUs that wait for a time (wake_deadline), earliest first */
+    u32 vcpu_count;         /* vCPUs that it owns; atomic */
+    u32 load;               /* vCPUs that run or wait; written by this CPU, others may read it */
+    u64 horizon;            /* virtual time of the vCPU that runs; the same */
     bool reschedule;
     bool nmi_seen; /* set in the NMI handler, logged by the loop */
 
@@ -55,7 +58,12 @@ struct cpu {
     u64 slice;       /* TSC ticks */
     u64 timer_armed; /* host TSC the local APIC timer is armed for, DEADLINE_NONE: it is not */
 
+    /* Every TSC tick since `started` is charged to a vCPU, to a partition (its start and stop), to
+     * `idle_cycles` or to `own_cycles`: those of the monitor, and of what nobody caused. */
+    u64 started;
+    u64 charged; /* TSC up to which that is done */
     u64 idle_cycles;
+    u64 own_cycles;
     u64 longest_host_cycles; /* longest stretch in host mode seen, idle excluded */
 
     struct tss tss;

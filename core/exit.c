@@ -9,6 +9,7 @@
 #include "core/lifecycle.h"
 #include "core/log.h"
 #include "core/panic.h"
+#include "core/sched.h"
 #include "core/vcpu_run.h"
 #include "core/vm.h"
 #include "drivers/cpu.h"
@@ -50,7 +51,7 @@ static void handle_hlt(struct vcpu *vcpu, struct exit *exit)
 static void handle_pause(struct vcpu *vcpu, struct exit *exit)
 {
     if (host.hvm->skip_instruction(vcpu, 0))
-        vcpu->slice_end = 0;
+        sched_yield(vcpu);
 }
 
 /* SDM volume 1, "Extended Control Registers": x87 always, AVX needs SSE, AVX-512 needs all of its

@@ -556,6 +556,7 @@ static void step_one(struct lifecycle_work *work)
 bool lifecycle_step(void)
 {
     struct lifecycle_work *work;
+    struct vm *vm;
 
     if (__atomic_exchange_n(&attention, false, __ATOMIC_ACQ_REL))
         for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
@@ -563,9 +564,11 @@ bool lifecycle_step(void)
     if (list_empty(&works))
         return false;
     work = LIST_ENTRY(works.next, struct lifecycle_work, node);
+    vm = work->vm;
     /* Each in turn. */
     list_remove(&work->node);
     list_append(&works, &work->node);
     step_one(work);
+    sched_charge(this_cpu(), &vm->retired.host_cycles);
     return true;
 }

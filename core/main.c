@@ -394,6 +394,7 @@ static bool do_lifecycle(struct cpu *cpu)
 {
     u64 end = rdtsc() + cpu->slice;
 
+    sched_charge(cpu, &cpu->own_cycles);
     while (lifecycle_step()) {
         interrupts_take();
         if (cpu->reschedule || rdtsc() >= end)

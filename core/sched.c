@@ -15,18 +15,38 @@
 #include "drivers/lapic.h"
 #include "mm/host_space.h"
 
+/* How far, in slices of virtual time, a vCPU that comes from another CPU may be from the others. */
+#define MOVE_TOLERANCE 4
+/* By how many slices a CPU must be ahead to be given a vCPU that waits elsewhere. */
+#define MOVE_LEAD 2
+
+static u64 furthest; /* virtual time of any CPU; atomic */
+
 static void wake_cpu(struct cpu *cpu)
 {
     if (cpu != this_cpu())
         host_lapic_send_ipi(cpu->apic_id, HOST_IPI_FIXED, VECTOR_WAKE);
 }
 
+/* The owner, with its mailbox_lock held: it cannot change. */
+static struct cpu *lock_owner(const struct vcpu *vcpu)
+{
+    for (;;) {
+        struct cpu *cpu = __atomic_load_n(&vcpu->cpu, __ATOMIC_ACQUIRE);
+
+        spin_lock(&cpu->mailbox_lock);
+        if (cpu == __atomic_load_n(&vcpu->cpu, __ATOMIC_RELAXED))
+            return cpu;
+        spin_unlock(&cpu->mailbox_lock);
+    }
+}
+
 void vcpu_post(struct vcpu *vcpu, u32 requests)
 {
-    struct cpu *cpu = vcpu->cpu;
+    struct cpu *cpu;
 
     __atomic_or_fetch(&vcpu->requests, requests, __ATOMIC_SEQ_CST);
-    spin_lock(&cpu->mailbox_lock);
+    cpu = lock_owner(vcpu);
     if (list_empty(&vcpu->mail))
         list_append(&cpu->mailbox, &vcpu->mail);
     spin_unlock(&cpu->mailbox_lock);
@@ -59,13 +79,53 @@ void sched_block(struct vcpu *vcpu)
     vcpu->wake_deadline = vcpu_timer_deadline(vcpu);
 }
 
+void sched_yield(struct vcpu *vcpu)
+{
+    if (vcpu->cpu->queue.count == 0)
+        return;
+    vcpu->yielding = true;
+    vcpu->slice_end = 0;
+}
+
+u64 sched_charge(struct cpu *cpu, u64 *account)
+{
+    u64 now = rdtsc();
+    u64 ticks = now - cpu->charged;
+
+    *account += ticks;
+    cpu->charged = now;
+    return ticks;
+}
+
+static void set_active(struct vcpu *vcpu, bool active)
+{
+    if (active && !vcpu->active)
+        __atomic_fetch_add(&vcpu->vm->active_vcpus, 1, __ATOMIC_RELAXED);
+    if (!active && vcpu->active)
+        __atomic_fetch_sub(&vcpu->vm->active_vcpus, 1, __ATOMIC_RELAXED);
+    vcpu->active = active;
+}
+
+/* Out of the run queue or the timers, wherever it is. */
+static void withdraw(struct cpu *cpu, struct vcpu *vcpu)
+{
+    if (vcpu->run_state == VCPU_RUNNABLE) {
+        run_queue_remove(&cpu->queue, vcpu, cpu->charged);
+        return;
+    }
+    if (vcpu->run_state == VCPU_CAPPED)
+        vcpu->statistics.steal_cycles += cpu->charged - vcpu->waiting_since;
+    list_remove(&vcpu->run);
+}
+
 static void make_runnable(struct cpu *cpu, struct vcpu *vcpu)
 {
-    list_remove(&vcpu->run);
+    withdraw(cpu, vcpu);
     vcpu->run_state = VCPU_RUNNABLE;
     vcpu->interrupts_stale = true;
-    /* Ahead of those that have used up their slice. */
-    list_prepend(&cpu->run_queue, &vcpu->run);
+    set_active(vcpu, true);
+    run_queue_adapt(&cpu->queue, vcpu, cpu->slice);
+    run_queue_insert_first(&cpu->queue, vcpu, cpu->charged);
 }
 
 static void detach(struct cpu *cpu)
@@ -100,7 +160,8 @@ static void park(struct cpu *cpu, struct vcpu *vcpu)
         return;
     if (cpu->attached == vcpu)
         detach(cpu);
-    list_remove(&vcpu->run);
+    withdraw(cpu, vcpu);
+    set_active(vcpu, false);
     vcpu->run_state = VCPU_PARKED;
     vm_vcpu_parked(vcpu->vm);
 }
@@ -123,13 +184,15 @@ void sched_capture_parked(struct vcpu *vcpu)
 
 static void serve(struct cpu *cpu, struct vcpu *vcpu, u32 requests)
 {
+    if (requests & REQUEST_ADOPT) {
+        run_queue_adapt(&cpu->queue, vcpu, MOVE_TOLERANCE * cpu->slice);
+        run_queue_insert(&cpu->queue, vcpu, cpu->charged);
+    }
     if ((requests & REQUEST_CAPTURE) && vcpu->run_state != VCPU_PARKED)
         capture(cpu, vcpu);
     if (requests & REQUEST_PARK)
         park(cpu, vcpu);
-    else if (requests & REQUEST_UNPARK)
-        make_runnable(cpu, vcpu);
-    else if (vcpu->run_state == VCPU_BLOCKED)
+    else if ((requests & REQUEST_UNPARK) || vcpu->run_state == VCPU_BLOCKED)
         make_runnable(cpu, vcpu);
     vcpu->interrupts_stale = true;
 }
@@ -150,11 +213,11 @@ static struct vcpu *take_mail(struct cpu *cpu)
 
 void sched_forget(struct vcpu *vcpu)
 {
-    struct cpu *cpu = vcpu->cpu;
     bool busy;
 
     do {
-        spin_lock(&cpu->mailbox_lock);
+        struct cpu *cpu = lock_owner(vcpu);
+
         list_remove(&vcpu->mail);
         busy = cpu->serving == vcpu;
         spin_unlock(&cpu->mailbox_lock);
@@ -165,8 +228,10 @@ static void drain_mailbox(struct cpu *cpu)
 {
     struct vcpu *vcpu;
 
-    while ((vcpu = take_mail(cpu)))
+    while ((vcpu = take_mail(cpu))) {
+        sched_charge(cpu, &vcpu->statistics.host_cycles);
         serve(cpu, vcpu, __atomic_exchange_n(&vcpu->requests, 0, __ATOMIC_SEQ_CST));
+    }
 }
 
 static void run_timers(struct cpu *cpu)
@@ -179,6 +244,127 @@ static void run_timers(struct cpu *cpu)
         make_runnable(cpu, vcpu);
     }
 }
+
+/* ---- which CPU --------------------------------------------------------------------------------
+ */
+
+bool sched_allowed(const struct vm *vm, const struct cpu *cpu)
+{
+    return cpu->hvm_on && (cpu->index >= CONFIG_CPUS_MAX ||
+                           (vm->config.cpus[cpu->index / 64] & BIT(cpu->index % 64)));
+}
+
+struct cpu *sched_place(const struct vm *vm)
+{
+    struct cpu *best = NULL;
+
+    for (u32 i = 0; i < cpu_count; i++)
+        if (sched_allowed(vm, cpus[i]) && (!best || cpus[i]->vcpu_count < best->vcpu_count))
+            best = cpus[i];
+    return best;
+}
+
+void sched_affinity_changed(struct vm *vm)
+{
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        vcpu_post(vm->vcpus[i], REQUEST_EVENT);
+}
+
+/* Two mailboxes at once: in the order of their CPUs. */
+static void lock_mailboxes(struct cpu *a, struct cpu *b)
+{
+    spin_lock(&(a->index < b->index ? a : b)->mailbox_lock);
+    spin_lock(&(a->index < b->index ? b : a)->mailbox_lock);
+}
+
+/* Gives away a vCPU that waits here. As soon as the locks are free it is the other CPU's, which
+ * may even have parked it, and somebody freed it. */
+static void move(struct cpu *cpu, struct vcpu *vcpu, struct cpu *to)
+{
+    if (cpu->attached == vcpu)
+        detach(cpu);
+    run_queue_remove(&cpu->queue, vcpu, cpu->charged);
+    vcpu->moves++;
+    __atomic_fetch_sub(&cpu->vcpu_count, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&to->vcpu_count, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&to->load, to->load + 1, __ATOMIC_RELAXED);
+    lock_mailboxes(cpu, to);
+    list_remove(&vcpu->mail);
+    __atomic_or_fetch(&vcpu->requests, REQUEST_ADOPT, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&vcpu->cpu, to, __ATOMIC_RELEASE);
+    list_append(&to->mailbox, &vcpu->mail);
+    spin_unlock(&cpu->mailbox_lock);
+    spin_unlock(&to->mailbox_lock);
+    wake_cpu(to);
+}
+
+/* Who is given away: not the one whose state this CPU holds, if there is another. */
+static struct vcpu *spare(const struct cpu *cpu)
+{
+    LIST_FOR_EACH(node, &cpu->queue.waiting)
+    {
+        struct vcpu *vcpu = LIST_ENTRY(node, struct vcpu, run);
+
+        if (vcpu != cpu->attached)
+            return vcpu;
+    }
+    return NULL;
+}
+
+static bool is_better(const struct cpu *cpu, const struct vcpu *vcpu, const struct cpu *other)
+{
+    u32 load = __atomic_load_n(&other->load, __ATOMIC_RELAXED);
+    u64 horizon = __atomic_load_n(&other->horizon, __ATOMIC_RELAXED);
+
+    if (other == cpu || !sched_allowed(vcpu->vm, other))
+        return false;
+    return load == 0 || (load < cpu->queue.count &&
+                         time_before(vcpu->virtual_time + MOVE_LEAD * cpu->slice, horizon));
+}
+
+/* Nothing runs here now. With two or more that want to, one may be better off elsewhere. */
+static void share_work(struct cpu *cpu)
+{
+    struct vcpu *vcpu = cpu->queue.count > 1 ? spare(cpu) : NULL;
+    struct cpu *best = NULL;
+
+    for (u32 i = 0; vcpu && i < cpu_count; i++)
+        if (is_better(cpu, vcpu, cpus[i]) && (!best || cpus[i]->load < best->load))
+            best = cpus[i];
+    if (best)
+        move(cpu, vcpu, best);
+}
+
+static void wait_for_cap(struct cpu *cpu, struct vcpu *vcpu, u64 until)
+{
+    run_queue_remove(&cpu->queue, vcpu, cpu->charged);
+    vcpu->run_state = VCPU_CAPPED;
+    vcpu->waiting_since = cpu->charged;
+    vcpu->wake_deadline = until;
+    insert_timer(cpu, vcpu);
+}
+
+/* The first in the queue that may run here and now; it stays in the queue. */
+static struct vcpu *choose(struct cpu *cpu)
+{
+    struct vcpu *vcpu;
+
+    while ((vcpu = run_queue_first(&cpu->queue))) {
+        struct cpu *to = sched_allowed(vcpu->vm, cpu) ? NULL : sched_place(vcpu->vm);
+        u64 until = cap_wait(vcpu->vm, cpu->charged);
+
+        if (to)
+            move(cpu, vcpu, to);
+        else if (until != 0)
+            wait_for_cap(cpu, vcpu, until);
+        else
+            break;
+    }
+    return vcpu;
+}
+
+/* ---- running ----------------------------------------------------------------------------------
+ */
 
 static u64 next_timer(const struct cpu *cpu)
 {
@@ -218,101 +404,135 @@ static void arm_timer(struct cpu *cpu, u64 now, u64 deadline)
     host_lapic_timer_arm(deadline);
 }
 
-static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit, u64 *now)
+static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
+    struct run_statistics *statistics = &vcpu->statistics;
     struct exit exit;
-    u64 deadline, left;
+    u64 deadline, ticks;
 
-    if (vcpu->interrupts_stale || vcpu->timer_deadline <= *now)
+    if (vcpu->interrupts_stale || vcpu->timer_deadline <= cpu->charged) {
         vcpu_offer_interrupts(vcpu);
+        sched_charge(cpu, &statistics->host_cycles);
+    }
     if (vcpu->run_state != VCPU_RUNNING)
         return;
     deadline = MIN(MIN(vcpu->slice_end, limit), vcpu->timer_deadline);
     if (!host.report.entry_deadline)
-        arm_timer(cpu, *now, deadline);
+        arm_timer(cpu, cpu->charged, deadline);
     host.hvm->enter(vcpu, deadline, &exit);
-    left = rdtsc();
-    vcpu->statistics.guest_cycles += left - *now;
+    sched_charge(cpu, &statistics->guest_cycles);
     vcpu_handle_exit(vcpu, &exit);
-    *now = rdtsc();
-    vcpu->statistics.host_cycles += *now - left;
-    vcpu->statistics.exits[exit.kind]++;
-    vcpu->statistics.exit_cycles[exit.kind] += *now - left;
-    cpu->longest_host_cycles = MAX(cpu->longest_host_cycles, *now - left);
+    ticks = sched_charge(cpu, &statistics->host_cycles);
+    statistics->exits[exit.kind]++;
+    statistics->exit_cycles[exit.kind] += ticks;
+    cpu->longest_host_cycles = MAX(cpu->longest_host_cycles, ticks);
 }
 
-static void requeue(struct cpu *cpu, struct vcpu *vcpu, u64 now)
+static void pay_slice(struct vcpu *vcpu)
 {
+    charge_virtual_time(vcpu, vcpu->slice_used);
+    vcpu->slice_used = 0;
+}
+
+/* After it ran from host TSC `start` on. */
+static void requeue(struct cpu *cpu, struct vcpu *vcpu, u64 start)
+{
+    cap_charge(vcpu->vm, start, cpu->charged - start);
+    vcpu->slice_used += cpu->charged - start;
     if (vcpu->run_state == VCPU_BLOCKED) {
-        vcpu->slice_left = vcpu->slice_end > now ? vcpu->slice_end - now : 0;
+        pay_slice(vcpu);
+        set_active(vcpu, false);
         if (vcpu->wake_deadline != DEADLINE_NONE)
             insert_timer(cpu, vcpu);
         return;
     }
     vcpu->run_state = VCPU_RUNNABLE;
-    if (now < vcpu->slice_end) {
-        vcpu->slice_left = vcpu->slice_end - now;
-        list_prepend(&cpu->run_queue, &vcpu->run);
-    } else {
-        vcpu->slice_left = 0;
-        list_append(&cpu->run_queue, &vcpu->run);
+    if (vcpu->slice_used < cpu->slice && !vcpu->yielding) {
+        run_queue_insert_first(&cpu->queue, vcpu, cpu->charged);
+        return;
     }
+    pay_slice(vcpu);
+    if (vcpu->yielding)
+        run_queue_yield(&cpu->queue, vcpu, cpu->charged);
+    vcpu->yielding = false;
+    run_queue_insert(&cpu->queue, vcpu, cpu->charged);
+}
+
+static void publish(struct cpu *cpu, struct vcpu *vcpu)
+{
+    __atomic_store_n(&cpu->load, cpu->queue.count + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&cpu->horizon, vcpu->virtual_time, __ATOMIC_RELAXED);
+    run_queue_advance(&cpu->queue, vcpu->virtual_time);
+    if (time_before(__atomic_load_n(&furthest, __ATOMIC_RELAXED), vcpu->virtual_time))
+        __atomic_store_n(&furthest, vcpu->virtual_time, __ATOMIC_RELAXED);
+    vcpu->ran_on[cpu->index / 64 % ARRAY_SIZE(vcpu->ran_on)] |= BIT(cpu->index % 64);
 }
 
 static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
-    u64 now = rdtsc();
-    u64 start = now;
+    u64 start = cpu->charged;
 
-    list_remove(&vcpu->run);
+    run_queue_remove(&cpu->queue, vcpu, start);
+    publish(cpu, vcpu);
     write_cr3(vcpu->vm->memory.host.root);
     attach(cpu, vcpu);
     vcpu->run_state = VCPU_RUNNING;
     cpu->running = vcpu;
-    if (vcpu->slice_left == 0)
-        vcpu->slice_left = cpu->slice;
-    vcpu->slice_end = now + vcpu->slice_left;
-    now = rdtsc();
-    vcpu->statistics.host_cycles += now - start;
-    while (vcpu->run_state == VCPU_RUNNING && !cpu->reschedule && now < vcpu->slice_end &&
-           now < limit)
-        run_once(cpu, vcpu, limit, &now);
+    vcpu->slice_end = start + cpu->slice - MIN(vcpu->slice_used, cpu->slice);
+    sched_charge(cpu, &vcpu->statistics.host_cycles);
+    while (vcpu->run_state == VCPU_RUNNING && !cpu->reschedule && cpu->charged < vcpu->slice_end &&
+           cpu->charged < limit)
+        run_once(cpu, vcpu, limit);
     cpu->running = NULL;
     write_cr3(host_space_root());
-    requeue(cpu, vcpu, now);
+    sched_charge(cpu, &vcpu->statistics.host_cycles);
+    requeue(cpu, vcpu, start);
 }
 
 static void idle(struct cpu *cpu, u64 until)
 {
-    u64 start = rdtsc();
     u64 deadline = MIN(until, next_timer(cpu));
 
+    __atomic_store_n(&cpu->load, 0, __ATOMIC_RELAXED);
     if (deadline != DEADLINE_NONE)
-        arm_timer(cpu, start, deadline);
+        arm_timer(cpu, rdtsc(), deadline);
+    sched_charge(cpu, &cpu->own_cycles);
     /* A wake-up that came since the mailbox was looked at is still waiting, as interrupts have
      * been off: HLT ends at once. */
     cpu_sti_hlt_cli();
-    cpu->idle_cycles += rdtsc() - start;
+    sched_charge(cpu, &cpu->idle_cycles);
+    /* Time has gone on elsewhere: who wakes here now has no right to catch up. */
+    run_queue_advance(&cpu->queue, __atomic_load_n(&furthest, __ATOMIC_RELAXED));
+}
+
+/* One pass: all that asks for attention, then a vCPU or rest. */
+static void pass(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
+{
+    u64 again = DEADLINE_NONE;
+    struct vcpu *vcpu;
+
+    cpu->reschedule = false;
+    interrupts_take();
+    if (__atomic_exchange_n(&cpu->nmi_seen, false, __ATOMIC_RELAXED))
+        log_warn("CPU %u: NMI ignored", cpu->index);
+    drain_mailbox(cpu);
+    run_timers(cpu);
+    if (housekeeping) {
+        again = housekeeping(cpu);
+        sched_charge(cpu, &cpu->own_cycles);
+    }
+    share_work(cpu);
+    vcpu = choose(cpu);
+    if (vcpu)
+        run_vcpu(cpu, vcpu, MIN(MAX(again, rdtsc() + cpu->slice), next_timer(cpu)));
+    else if (again > rdtsc() && !cpu->reschedule)
+        idle(cpu, again);
 }
 
 _Noreturn void sched_loop(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
 {
     cpu->slice = host_ns_to_tsc(host.config.slice_ns);
-    for (;;) {
-        u64 again = DEADLINE_NONE;
-
-        cpu->reschedule = false;
-        interrupts_take();
-        if (__atomic_exchange_n(&cpu->nmi_seen, false, __ATOMIC_RELAXED))
-            log_warn("CPU %u: NMI ignored", cpu->index);
-        drain_mailbox(cpu);
-        run_timers(cpu);
-        if (housekeeping)
-            again = housekeeping(cpu);
-        if (!list_empty(&cpu->run_queue))
-            run_vcpu(cpu, LIST_ENTRY(cpu->run_queue.next, struct vcpu, run),
-                     MIN(MAX(again, rdtsc() + cpu->slice), next_timer(cpu)));
-        else if (again > rdtsc() && !cpu->reschedule)
-            idle(cpu, again);
-    }
+    cpu->started = cpu->charged = rdtsc();
+    for (;;)
+        pass(cpu, housekeeping);
 }

@@ -3,11 +3,15 @@
 #ifndef BULKHEAD_CORE_SCHED_H
 #define BULKHEAD_CORE_SCHED_H
 
-/* The loop of each physical CPU: mailbox, timers, and its run queue in round robin. A CPU's queue
- * and timers are its own; other CPUs ask through vcpu_post. */
+/* The loop of each physical CPU: mailbox, timers, and its run queue (core/run_queue.h has the
+ * policy). A CPU's queue, timers and vCPUs are its own; other CPUs ask through vcpu_post, and only
+ * the owner gives a vCPU away: to a CPU that is idle, or less loaded and further ahead in virtual
+ * time. */
 
 #include "core/cpu.h"
 #include "core/vcpu.h"
+
+struct vm;
 
 /* Runs vCPUs for ever. `housekeeping`, on CPU 0 only, is called between them with the host's own
  * address space; it returns when it next wants to be called even if nothing happens (host TSC;
@@ -32,5 +36,23 @@ void sched_wake_boot_cpu(void);
 
 /* Makes the vCPU wait for an event or its timers. Its owner, while it runs. */
 void sched_block(struct vcpu *vcpu);
+
+/* The running vCPU spins in a loop of PAUSEs: a sibling that waits goes first. Its owner. */
+void sched_yield(struct vcpu *vcpu);
+
+/* May the partition run on this CPU, by its configuration and the CPU's abilities? Any CPU. */
+bool sched_allowed(const struct vm *vm, const struct cpu *cpu);
+
+/* The CPU with the fewest vCPUs among those that the partition may run on; NULL where there is
+ * none. Any CPU. */
+struct cpu *sched_place(const struct vm *vm);
+
+/* Moves what runs where the configuration no longer allows it. After a change of
+ * vm->config.cpus, which must leave one CPU that is allowed. CPU 0. */
+void sched_affinity_changed(struct vm *vm);
+
+/* Charges what passed on this CPU since the last charge to *account (TSC ticks), which it
+ * returns. The CPU itself. */
+u64 sched_charge(struct cpu *cpu, u64 *account);
 
 #endif

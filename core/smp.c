@@ -45,7 +45,7 @@ static struct cpu *new_cpu(u32 apic_id)
     cpu->index = cpu_count;
     cpu->apic_id = apic_id;
     cpu->timer_armed = DEADLINE_NONE;
-    list_init(&cpu->run_queue);
+    run_queue_init(&cpu->queue);
     list_init(&cpu->timers);
     list_init(&cpu->mailbox);
     return cpu;

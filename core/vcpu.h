@@ -3,6 +3,7 @@
 #ifndef BULKHEAD_CORE_VCPU_H
 #define BULKHEAD_CORE_VCPU_H
 
+#include "core/config.h"
 #include "core/exit.h"
 #include "core/insn.h"
 #include "core/statistics.h"
@@ -25,6 +26,7 @@ enum vcpu_run_state {
     VCPU_RUNNABLE, /* in the run queue of its CPU */
     VCPU_RUNNING,
     VCPU_BLOCKED, /* halted or waiting for SIPI: waits for an event or its deadline */
+    VCPU_CAPPED,  /* could run, but its partition has used up its cap: waits for its deadline */
 };
 
 /* Asked by any CPU, answered by the owner; bits of vcpu->requests. */
@@ -33,6 +35,7 @@ enum vcpu_request {
     REQUEST_PARK = 1 << 1,  /* pause or stop: leave the queue and report to the partition */
     REQUEST_UNPARK = 1 << 2,
     REQUEST_CAPTURE = 1 << 3, /* vcpu_capture, unless it is parked */
+    REQUEST_ADOPT = 1 << 4,   /* the vCPU has come from another CPU: queue it */
 };
 
 #define EXIT_TRACE_SIZE 16
@@ -68,7 +71,7 @@ struct vcpu {
     struct lapic *lapic; /* element of the machine's array: the virtual-APIC page */
     struct hvm_vcpu *hvm;
     bool hvm_ready;  /* vcpu_init has succeeded */
-    struct cpu *cpu; /* the owner */
+    struct cpu *cpu; /* the owner; changed by the owner alone, under its mailbox_lock */
     u32 index;       /* in its partition; also the initial APIC ID */
 
     u64 tsc_offset;
@@ -84,11 +87,17 @@ struct vcpu {
     bool start_pending;    /* start_state is to be loaded when it is next attached */
     bool tsc_offset_stale; /* tsc_offset is to be loaded then */
     bool interrupts_stale; /* LAPIC, PIC or board changed since interrupts were last offered */
-    struct list run;       /* in the run queue or, blocked with a deadline, in the timer list */
+    bool active;           /* counted in vm->active_vcpus */
+    bool yielding;         /* its slice ends because it spins */
+    struct list run;       /* in the run queue or, with a deadline, in the timer list */
     u64 wake_deadline;     /* host TSC */
     u64 timer_deadline;    /* host TSC of its machine's next timer, as last computed */
     u64 slice_end;         /* host TSC, while running */
-    u64 slice_left;        /* TSC ticks, while not running; 0: a new slice is due */
+    u64 slice_used;        /* TSC ticks of a slice that was cut short, not charged yet */
+    u64 virtual_time;      /* see core/run_queue.h */
+    u64 waiting_since;     /* host TSC, while in the run queue or capped */
+    u32 moves;             /* from one CPU to another */
+    u64 ran_on[CONFIG_CPUS_MAX / 64]; /* bit N: on physical CPU N, since its start */
 
     struct vcpu_state start_state;
 

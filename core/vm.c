@@ -95,23 +95,6 @@ static u64 pages_of(u64 size)
     return DIV_ROUND_UP(size, PAGE_SIZE);
 }
 
-static bool cpu_allowed(const struct vm *vm, const struct cpu *cpu)
-{
-    return cpu->hvm_on && (cpu->index >= CONFIG_CPUS_MAX ||
-                           (vm->config.cpus[cpu->index / 64] & BIT(cpu->index % 64)));
-}
-
-/* The CPU with the fewest vCPUs among those it may run on; NULL when there is none. */
-static struct cpu *place(const struct vm *vm)
-{
-    struct cpu *best = NULL;
-
-    for (u32 i = 0; i < cpu_count; i++)
-        if (cpu_allowed(vm, cpus[i]) && (!best || cpus[i]->vcpu_count < best->vcpu_count))
-            best = cpus[i];
-    return best;
-}
-
 static bool make_vcpu(struct vm *vm, u32 index)
 {
     struct vcpu *vcpu = vm_alloc(vm, 1);
@@ -126,11 +109,11 @@ static bool make_vcpu(struct vm *vm, u32 index)
     list_init(&vcpu->mail);
     list_init(&vcpu->run);
     vcpu->xsave_area = vm_alloc(vm, pages_of(host.features.xsave_size));
-    vcpu->cpu = place(vm);
+    vcpu->cpu = sched_place(vm);
     if (!vcpu->xsave_area || !vcpu->cpu || !host.hvm->vcpu_init(vcpu))
         return false;
     vcpu->hvm_ready = true;
-    vcpu->cpu->vcpu_count++;
+    __atomic_fetch_add(&vcpu->cpu->vcpu_count, 1, __ATOMIC_RELAXED);
     return true;
 }
 
@@ -161,7 +144,7 @@ static void free_vcpu(struct vm *vm, struct vcpu *vcpu)
 {
     if (vcpu->hvm_ready) {
         sched_forget(vcpu);
-        vcpu->cpu->vcpu_count--;
+        __atomic_fetch_sub(&vcpu->cpu->vcpu_count, 1, __ATOMIC_RELAXED);
         host.hvm->vcpu_free(vcpu);
     }
     statistics_add(&vm->retired, &vcpu->statistics);
@@ -205,7 +188,6 @@ void vm_reset_vcpus(struct vm *vm, const struct vcpu_state *first)
         vcpu->start_pending = true;
         vcpu->tsc_offset = vm_tsc_offset(vm, vcpu);
         vcpu->tsc_offset_stale = true;
-        vcpu->slice_left = 0;
         vcpu->timer_deadline = 0;
         vcpu->requests = 0;
         reset_msrs(vcpu);

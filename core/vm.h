@@ -60,6 +60,9 @@ struct vm {
     enum stop_reason stop_reason;
     u32 live_vcpus; /* not parked */
 
+    u32 active_vcpus; /* that run or could run: they share the weight; atomic */
+    u64 capped_until; /* host TSC, see cap_charge; atomic */
+
     struct vcpu **vcpus; /* machine->vcpu_count of them; NULL while stopped */
     u32 vcpu_count;
     struct guest_memory memory;

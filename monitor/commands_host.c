@@ -177,7 +177,9 @@ static const struct column cpu_columns[] = {
     {"CPU",          "index",               VALUE_COUNT },
     {"APIC ID",      "apic_id",             VALUE_COUNT },
     {"VCPUS",        "vcpus",               VALUE_COUNT },
+    {"ELAPSED",      "elapsed_cycles",      VALUE_CYCLES},
     {"IDLE",         "idle_cycles",         VALUE_CYCLES},
+    {"OWN",          "own_cycles",          VALUE_CYCLES},
     {"LONGEST HOST", "longest_host_cycles", VALUE_CYCLES},
 };
 
@@ -188,8 +190,10 @@ static bool cpu_row(struct request *request, u32 index, struct value *values)
     values[0].number = cpus[index]->index;
     values[1].number = cpus[index]->apic_id;
     values[2].number = cpus[index]->vcpu_count;
-    values[3].number = cpus[index]->idle_cycles;
-    values[4].number = cpus[index]->longest_host_cycles;
+    values[3].number = cpus[index]->charged - cpus[index]->started;
+    values[4].number = cpus[index]->idle_cycles;
+    values[5].number = cpus[index]->own_cycles;
+    values[6].number = cpus[index]->longest_host_cycles;
     return true;
 }
 
