@@ -144,9 +144,17 @@ class Machine:
             time.sleep(0.05)
         self.connection = socket.socket(socket.AF_UNIX)
         self.connection.connect(path)
-        self.log = open(self.log_path, "wb")
+        self.log = open(self.log_path, "ab")
         self.line = pexpect.fdpexpect.fdspawn(self.connection.fileno(), timeout=self.test.quick)
         self.line.logfile_read = self.log
+
+    def hang_up(self):
+        """Leaves the line to another program, until reconnect."""
+        self.connection.close()
+
+    def reconnect(self):
+        self.log.close()
+        self._connect(f"{self.folder}/serial")
 
     def __exit__(self, problem, *_):
         if self.process.poll() is None:
