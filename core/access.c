@@ -402,11 +402,13 @@ static bool decode(struct vcpu *vcpu, const struct exit *exit, enum insn_mode mo
     u8 bytes[INSN_MAX_LENGTH];
     size_t count = exit->memory.bytes_count;
 
-    if (count)
+    if (count) {
         memcpy(bytes, exit->memory.bytes, count);
-    else
-        count = vcpu_fetch(vcpu, bytes, sizeof(bytes));
-    return insn_decode(bytes, count, mode, insn);
+        if (insn_decode(bytes, count, mode, insn))
+            return true;
+        /* The CPU brings less than an instruction where it could not read on. */
+    }
+    return insn_decode(bytes, vcpu_fetch(vcpu, bytes, sizeof(bytes)), mode, insn);
 }
 
 void handle_memory(struct vcpu *vcpu, struct exit *exit)

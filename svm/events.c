@@ -139,8 +139,7 @@ void svm_events_after_exit(struct vcpu *vcpu)
     struct hvm_vcpu *hvm = vcpu->hvm;
 
     vmcb_set_event_injection(hvm->vmcb, event_to_redeliver(hvm));
-    /* Gone when it has been delivered; and some exits of Bochs's take a window with them. */
-    if (!(vmcb_vintr(hvm->vmcb) & VINTR_IRQ)) {
+    if (hvm->virtual_interrupt && !(vmcb_vintr(hvm->vmcb) & VINTR_IRQ)) {
         hvm->virtual_interrupt = false;
         update_virtual_interrupt(vcpu);
     }

@@ -95,14 +95,6 @@ static void exit_nested_page_fault(struct vcpu *vcpu, struct exit *exit)
         exit->memory.bytes_count = vmcb_fetched_bytes(vmcb, exit->memory.bytes);
 }
 
-static void exit_window(struct vcpu *vcpu, struct exit *exit)
-{
-    /* It was about to be taken, so there is no shadow; Bochs may say otherwise. */
-    vmcb_set_interrupt_shadow(vcpu->hvm->vmcb, 0);
-    svm_request_window(vcpu, EVENT_INTERRUPT, false);
-    exit->kind = EXIT_WINDOW;
-}
-
 /* #DB and #AC are only intercepted because their delivery can raise them again, for ever and
  * within one instruction. Going through the host lets its interrupts in. */
 static void exit_debug_exception(struct vcpu *vcpu, struct exit *exit)
@@ -154,7 +146,7 @@ static const struct {
     [VMEXIT_NMI] = {.kind = EXIT_INTERRUPT},
     [VMEXIT_SMI] = {.kind = EXIT_INTERRUPT},
     [VMEXIT_INIT] = {.kind = EXIT_INTERRUPT},
-    [VMEXIT_VINTR] = {.translate = exit_window},
+    [VMEXIT_VINTR] = {.kind = EXIT_WINDOW},
     [VMEXIT_RDPMC] = {.translate = exit_rdpmc},
     [VMEXIT_CPUID] = {.kind = EXIT_CPUID},
     [VMEXIT_IRET] = {.translate = svm_exit_iret},

@@ -156,7 +156,7 @@ void svm_set_controls(struct vcpu *vcpu)
 
 /* APM volume 2, "TSC Ratio MSR": 8 integer bits, 32 of fraction. */
 #define TSC_RATIO_ONE BIT(TSC_RATIO_BITS)
-_Static_assert(TSC_RATIO_BITS == 32, "as in the MSR");
+_Static_assert(TSC_RATIO_BITS == 32 && TSC_RATIO_LIMIT == BIT(40), "as in the MSR");
 
 static void attach(struct cpu *cpu, struct vcpu *vcpu)
 {
@@ -239,6 +239,12 @@ static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
     struct hvm_cpu *cpu = vcpu->cpu->hvm;
     struct hvm_vcpu *hvm = vcpu->hvm;
 
+    /* A window that is open already needs no entry to be told of; and Bochs heeds a V_IRQ only
+     * when the guest changes RFLAGS.IF, not one that VMRUN finds with IF set. */
+    if (hvm->window_wanted && svm_can_inject(vcpu, EVENT_INTERRUPT)) {
+        *exit = (struct exit){.kind = EXIT_WINDOW, .reason = VMEXIT_VINTR};
+        return;
+    }
     prepare_asid(hvm, cpu);
     tpr_to_vmcb(vcpu);
     vmcb_set_rax(hvm->vmcb, vcpu->gpr[GPR_RAX]);

@@ -6,7 +6,7 @@ import re
 import tempfile
 
 from debugger import RAX, RCX, STOP_IN_GRUB, Debugger, find_instruction
-from harness import AMD, BOTH, UP, VTX, Machine, system_test
+from harness import AMD, BOTH, RYZEN, UP, VTX, Machine, system_test
 
 HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\n"
 PC = """
@@ -30,17 +30,26 @@ def passes_as_a_pc(machine):
     assert info["exit_status"] == 1, info
 
 
+# What only this model has and so only here runs; the Phenom shows the same without.
+USED_ON = {"ryzen": ("NRIP save", "flush by ASID", "pause filter", "LBR virtualization")}
+
+
 @system_test(PC, {
     "arrandale": {"cpu_model": "corei5_arrandale_m520"},
     "haswell": {"cpu_model": "corei7_haswell_4770"},
     "skylake": {"cpu_model": "corei7_skylake_x", "cpus": 2},
     "icelake": {"cpu_model": "corei7_icelake_u"},
+    "phenom": {"cpu_model": "phenom_8650_toliman"},
+    "ryzen": {**RYZEN, "cpus": 2},
     "amd": {**AMD, "cpus": 2},
 }, memory=256, timeout=300)
 def the_virtual_pc(machine):
     log = machine.boot()
     capabilities = machine.json("capabilities")
     assert capabilities["usable"], capabilities
+    states = {feature["name"]: feature["state"] for feature in capabilities["features"]}
+    for name in USED_ON.get(machine.test.cpu_model, ()):
+        assert states[name] == "used", (name, states[name])
     assert machine.json("host")["cpus"] == machine.test.cpus, log
     passes_as_a_pc(machine)
     machine.power_off()
@@ -289,14 +298,22 @@ def answers(machine):
     return vendors, [line for line in lines if line not in vendors]
 
 
-@system_test(ARCH, cpus=2, memory=256)
+# Bochs: VMRUN does not load CR2, and an intercepted #DB leaves no cause in DR6.
+NOT_ON_RYZEN = re.compile(r"step .* DR6: |(ins|outs).*, CR2 ")
+
+
+@system_test(ARCH, {"": VTX, "ryzen": RYZEN}, cpus=2, memory=256)
 def same_answers_from_both(machine):
     vendors, ours = answers(machine)
-    other = dataclasses.replace(machine.test, name=machine.test.name + "-other", **AMD)
+    other = dataclasses.replace(machine.test, name=machine.test.name + "-other", cpu_model=None,
+                                **AMD)
     with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
         with Machine(other, folder) as second:
             other_vendors, theirs = answers(second)
-    assert vendors == ["vendor: GenuineIntel"] and other_vendors == ["vendor: AuthenticAMD"]
-    assert len(ours) > 300, len(ours)
-    different = [f"{a!r} or {b!r}" for a, b in zip(ours, theirs) if a != b]
-    assert ours == theirs, different or (len(ours), len(theirs))
+    ryzen = machine.test.cpu_model == "ryzen"
+    assert vendors == ["vendor: AuthenticAMD" if ryzen else "vendor: GenuineIntel"], vendors
+    assert other_vendors == ["vendor: AuthenticAMD"], other_vendors
+    assert len(ours) > 300 and len(ours) == len(theirs), (len(ours), len(theirs))
+    different = [f"{a!r} or {b!r}" for a, b in zip(ours, theirs)
+                 if a != b and not (ryzen and NOT_ON_RYZEN.match(a))]
+    assert not different, different

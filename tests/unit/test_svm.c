@@ -13,6 +13,11 @@
 
 #include <cmocka.h>
 
+#include "drivers/cpu.h"
+
+static void model_wrmsr(u32 msr, u64 value);
+#define wrmsr model_wrmsr
+
 #include "svm/control_registers.c"
 #include "svm/events.c"
 #include "svm/exit.c"
@@ -37,6 +42,14 @@ static u64 cr4_allowed;
 /* What the make-believe CPU does, and saw. */
 static void (*guest)(struct vmcb *vmcb, u64 gpr[GPR_COUNT]);
 static struct vmcb seen;
+static u64 tsc_ratio;
+
+static void model_wrmsr(u32 msr, u64 value)
+{
+    assert_int_equal(msr, 0xC0000104);
+    assert_int_equal(value >> 40, 0); /* reserved */
+    tsc_ratio = value;
+}
 
 struct svm_cpuid svm_cpuid;
 
@@ -179,6 +192,7 @@ static int set_up(void **state)
     svm_cpuid = (struct svm_cpuid){.svm = true, .asids = ASIDS};
     memset(&vcpu, 0, sizeof(vcpu));
     memset(&lapic, 0, sizeof(lapic));
+    tsc_ratio = 0;
     memset(hvm_cpu, 0, sizeof(hvm_cpu));
     for (u32 i = 0; i < 2; i++) {
         cpu[i].hvm = &hvm_cpu[i];
@@ -351,28 +365,52 @@ static void window_opens(struct vmcb *v, u64 gpr[GPR_COUNT])
     v->control.exit_code = VMEXIT_VINTR;
 }
 
-static void an_open_window_closes_itself(void **state)
+static void must_not_run(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    fail();
+}
+
+static void a_window_opens_once(void **state)
 {
     svm_ops.request_window(&vcpu, EVENT_INTERRUPT, true);
     assert_int_equal(run(window_opens).kind, EXIT_WINDOW);
+    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, false);
     run(interrupted);
     assert_false(seen.control.vintr & VINTR_IRQ);
     assert_false(seen.control.intercepts[0] & 1U << INTERCEPT_VINTR);
+}
+
+static void finishes_delivery(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    assert_true(seen.control.event_injection & EVENT_VALID);
+    v->control.exit_code = VMEXIT_INTR;
+}
+
+static void ends_the_shadow(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    assert_true(seen.control.interrupt_shadow);
+    v->control.interrupt_shadow = 0;
+    v->control.exit_code = VMEXIT_INTR;
+}
+
+static void a_window_that_is_open_needs_no_entry(void **state)
+{
+    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, true);
+    assert_int_equal(run(interrupted).kind, EXIT_INTERRUPT); /* IF is clear */
+    vmcb_set_rflags(vmcb, RFLAGS_IF);
+    svm_inject_exception(&vcpu, VECTOR_DB, false, 0);
+    assert_int_equal(run(finishes_delivery).kind, EXIT_INTERRUPT);
+    vmcb_set_interrupt_shadow(vmcb, INTERRUPT_SHADOW);
+    assert_int_equal(run(ends_the_shadow).kind, EXIT_INTERRUPT);
+    assert_int_equal(run(must_not_run).kind, EXIT_WINDOW);
+    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, false);
+    assert_int_equal(run(interrupted).kind, EXIT_INTERRUPT);
 }
 
 static void takes_virtual_interrupt(struct vmcb *v, u64 gpr[GPR_COUNT])
 {
     v->control.vintr &= ~VINTR_IRQ;
     v->control.exit_code = VMEXIT_INTR;
-}
-
-static void a_window_outlives_other_exits(void **state)
-{
-    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, true);
-    run(takes_virtual_interrupt);
-    run(interrupted);
-    assert_true(seen.control.vintr & VINTR_IRQ);
-    assert_true(seen.control.intercepts[0] & 1U << INTERCEPT_VINTR);
 }
 
 static void tcg_gets_interrupts_by_v_irq(void **state)
@@ -394,6 +432,7 @@ static void tcg_gets_interrupts_by_v_irq(void **state)
     assert_true(vmcb_vintr(vmcb) & VINTR_IRQ);
     run(takes_virtual_interrupt);
     assert_true(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
+    vmcb_set_rflags(vmcb, 0);
     run(interrupted);
     assert_true(seen.control.vintr & VINTR_IRQ);
     assert_true(seen.control.intercepts[0] & 1U << INTERCEPT_VINTR);
@@ -448,6 +487,134 @@ static void out_instruction(struct vmcb *v, u64 gpr[GPR_COUNT])
     v->control.exit_info2 = 0x1002;
     v->save.rip = 0x1000;
     v->save.rax = 0x41;
+}
+
+static u64 string_info;
+
+static void string_instruction(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_IOIO;
+    v->control.exit_info1 = string_info;
+    v->control.exit_info2 = 0x2003;
+}
+
+/* EXITINFO1 (APM volume 2, "IOIO Intercept Information"): port, segment as ModRM numbers them,
+ * address size, operand size, REP, string, IN. The code at RIP says otherwise. */
+static void decode_assists_describe_strings(void **state)
+{
+    static const struct {
+        u64 info;
+        u8 size, address_size;
+        enum segment_register segment;
+        bool rep, write;
+    } cases[] = {
+        {0x03F8049C,          1, 2, SEG_CS, true,  true },
+        {0x03F80914,          1, 4, SEG_SS, false, true },
+        {0x03F80A2C,          2, 8, SEG_SS, true,  true },
+        {0x03F80C44 | BIT(8), 4, 4, SEG_DS, false, true },
+        {0x03F81114,          1, 4, SEG_FS, false, true },
+        {0x03F8162C,          2, 8, SEG_GS, true,  true },
+        {0x03F8009C,          1, 2, SEG_ES, true,  true },
+        {0x03F80C4D | BIT(9), 4, 8, SEG_ES, true,  false},
+    };
+
+    svm_cpuid.features = SVM_DECODE_ASSISTS;
+    CODE(INSN_MODE_64, "\x65\x67\x6E");
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct exit exit;
+
+        string_info = cases[i].info;
+        exit = run(string_instruction);
+        assert_int_equal(exit.kind, EXIT_PORT);
+        assert_true(exit.port.string);
+        assert_int_equal(exit.port.number, 0x3F8);
+        assert_int_equal(exit.port.size, cases[i].size);
+        assert_int_equal(exit.port.address_size, cases[i].address_size);
+        assert_int_equal(exit.port.segment, cases[i].segment);
+        assert_int_equal(exit.port.rep, cases[i].rep);
+        assert_int_equal(exit.port.write, cases[i].write);
+        assert_true(svm_ops.skip_instruction(&vcpu, 0));
+        assert_int_equal(vmcb_rip(vmcb), 0x2003);
+    }
+}
+
+static u8 fetched;
+
+/* VMCB offset 0D0h: how many bytes, then up to 15 bytes (APM volume 2, appendix B). */
+static void faults_on_a_device(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    u8 *at = (u8 *)v + 0xD0;
+
+    v->control.exit_code = VMEXIT_NPF;
+    v->control.exit_info1 = BIT(32) | NPF_WRITE;
+    v->control.exit_info2 = 0xFEC00010;
+    *at++ = fetched;
+    for (u8 i = 1; i <= 15; i++)
+        *at++ = 0xA0 + i;
+}
+
+static void decode_assists_bring_the_instruction(void **state)
+{
+    static const u8 counts[][2] = {
+        {0,   0 },
+        {1,   1 },
+        {7,   7 },
+        {15,  15},
+        {255, 15}
+    };
+    struct exit exit;
+
+    for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+        fetched = counts[i][0];
+        svm_cpuid.features = SVM_DECODE_ASSISTS;
+        exit = run(faults_on_a_device);
+        assert_int_equal(exit.kind, EXIT_MEMORY);
+        assert_int_equal(exit.memory.gpa, 0xFEC00010);
+        assert_true(exit.memory.write);
+        assert_false(exit.memory.fetch);
+        assert_int_equal(exit.memory.bytes_count, counts[i][1]);
+        for (u8 j = 0; j < counts[i][1]; j++)
+            assert_int_equal(exit.memory.bytes[j], 0xA1 + j);
+        svm_cpuid.features = 0; /* the field is then reserved */
+        assert_int_equal(run(faults_on_a_device).memory.bytes_count, 0);
+    }
+}
+
+/* 8 integer bits, 32 of fraction, the rest must be zero. */
+static void the_tsc_ratio_is_the_partitions(void **state)
+{
+    svm_ops.attach(&cpu[0], &vcpu);
+    assert_int_equal(tsc_ratio, 0); /* not there: not written */
+    svm_cpuid.features = SVM_TSC_RATIO;
+    svm_ops.attach(&cpu[0], &vcpu);
+    assert_int_equal(tsc_ratio, 0x100000000);
+    vm.tsc_ratio = 0x280000000; /* 2.5 */
+    svm_ops.attach(&cpu[0], &vcpu);
+    assert_int_equal(tsc_ratio, 0x280000000);
+    vm.tsc_ratio = TSC_RATIO_LIMIT - 1;
+    svm_ops.attach(&cpu[0], &vcpu);
+    assert_int_equal(tsc_ratio, 0xFFFFFFFFFF);
+    vm.tsc_ratio = 0;
+    svm_ops.attach(&cpu[0], &vcpu); /* another partition's is not left behind */
+    assert_int_equal(tsc_ratio, 0x100000000);
+}
+
+static void pauses_are_filtered(void **state)
+{
+    svm_set_controls(&vcpu);
+    run(interrupted);
+    assert_false(seen.control.intercepts[0] & 1U << INTERCEPT_PAUSE);
+    assert_int_equal(seen.control.pause_filter_count, 0);
+    svm_cpuid.features = SVM_PAUSE_FILTER;
+    svm_set_controls(&vcpu);
+    run(interrupted);
+    assert_true(seen.control.intercepts[0] & 1U << INTERCEPT_PAUSE);
+    assert_int_equal(seen.control.pause_filter_count, PAUSE_COUNT);
+    assert_int_equal(seen.control.pause_filter_threshold, 0);
+    svm_cpuid.features |= SVM_PAUSE_FILTER_THRESHOLD;
+    svm_set_controls(&vcpu);
+    run(interrupted);
+    assert_int_equal(seen.control.pause_filter_threshold, PAUSE_THRESHOLD);
 }
 
 static void rep_outsw(struct vmcb *v, u64 gpr[GPR_COUNT])
@@ -726,12 +893,16 @@ int main(void)
         TEST(tpr_goes_both_ways),
         TEST(interrupted_delivery_is_queued_again),
         TEST(interrupts_wait_for_their_window),
-        TEST(an_open_window_closes_itself),
-        TEST(a_window_outlives_other_exits),
+        TEST(a_window_opens_once),
+        TEST(a_window_that_is_open_needs_no_entry),
         TEST(tcg_gets_interrupts_by_v_irq),
         TEST(an_nmi_blocks_until_iret),
         TEST(real_mode_takes_no_error_codes),
         TEST(ports_are_described),
+        TEST(decode_assists_describe_strings),
+        TEST(decode_assists_bring_the_instruction),
+        TEST(the_tsc_ratio_is_the_partitions),
+        TEST(pauses_are_filtered),
         TEST(instructions_are_skipped),
         TEST(a_skipped_instruction_can_be_stepped),
         TEST(exits_have_kinds),
