@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass, field
 
 from debugger import RAX, RBX, STOP_IN_GRUB, Debugger, address_of
-from harness import AMD, system_test
+from harness import AMD, BOTH, system_test
 
 HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\nautostart = no\n"
 # Multiboot2 specification 2.0, section 3.6
@@ -194,3 +194,36 @@ def cpu_will_not_do(machine):
     debugger = Debugger(machine)
     debugger.go_on()
     expect_halt(machine, debugger, "")
+
+
+# ACPI specification 6.5, section 5.2.12
+MADT_LAPIC, MADT_IOAPIC, MADT_OVERRIDE = 0, 1, 2
+LAPIC_ADDRESS, IOAPIC_ADDRESS = 0xFEE00000, 0xFEC00000
+ABSENT_CPU = 9
+
+
+def madt():
+    """Of two CPUs that are there and one between them that is not."""
+    body = struct.pack("<II", LAPIC_ADDRESS, 1)
+    for number, apic_id in enumerate((0, ABSENT_CPU, 1)):
+        body += struct.pack("<BBBBI", MADT_LAPIC, 8, number, apic_id, 1)
+    body += struct.pack("<BBBBII", MADT_IOAPIC, 12, 2, 0, IOAPIC_ADDRESS, 0)
+    body += struct.pack("<BBBBIH", MADT_OVERRIDE, 10, 0, 0, 2, 0)  # ISA's IRQ 0 is line 2
+    header = struct.pack("<4sIBB6s8sI4sI", b"APIC", 36 + len(body), 3, 0, b"TEST  ", b"TESTMADT",
+                         1, b"TEST", 1)
+    table = bytearray(header + body)
+    table[9] = -sum(table) & 0xFF
+    return table
+
+
+@system_test(HELLO, BOTH, cpus=2, memory=256, files={"madt": madt}, grub_files=("madt",),
+             grub=("insmod acpi", "acpi --exclude=APIC /boot/madt"))
+def a_cpu_that_does_not_answer(machine):
+    log = machine.boot()
+    assert f"CPU with APIC ID {ABSENT_CPU} did not answer INIT-SIPI: left out" in log, log
+    assert "2 of 3 CPUs are up" in log, log
+    host = machine.json("host")
+    assert host["cpus"] == 2 and host["cpus_in_tables"] == 3, host
+    assert machine.json("start hello")["ok"]
+    machine.wait_in_log("hello", "heartbeat 1")
+    machine.power_off()
