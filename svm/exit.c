@@ -4,6 +4,7 @@
 /* From exit codes to struct exit (AMD APM volume 2, appendix C and the sections on intercepts). */
 
 #include "core/log.h"
+#include "core/vm.h"
 #include "svm/svm.h"
 
 #define EXIT_CODE_MASK 0xFFFFFFFFU
@@ -180,9 +181,10 @@ static void log_invalid(struct vcpu *vcpu)
     const struct vmcb *vmcb = vcpu->hvm->vmcb;
     struct vmcb_segment cs = vmcb_segment(vmcb, VMCB_CS);
 
-    log_error("VMRUN refused the state of vCPU %u: CR0 %#llx CR3 %#llx CR4 %#llx EFER %#llx",
-              vcpu->index, (unsigned long long)vmcb_cr0(vmcb), (unsigned long long)vmcb_cr3(vmcb),
-              (unsigned long long)vmcb_cr4(vmcb), (unsigned long long)vmcb_efer(vmcb));
+    log_error("%s: vCPU %u: VM entry refused: VMEXIT_INVALID", vcpu->vm->config.name, vcpu->index);
+    log_error("  CR0 %#llx CR3 %#llx CR4 %#llx EFER %#llx", (unsigned long long)vmcb_cr0(vmcb),
+              (unsigned long long)vmcb_cr3(vmcb), (unsigned long long)vmcb_cr4(vmcb),
+              (unsigned long long)vmcb_efer(vmcb));
     log_error("  CS %#x attributes %#x, RIP %#llx, RFLAGS %#llx, DR6 %#llx, DR7 %#llx", cs.selector,
               cs.attributes, (unsigned long long)vmcb_rip(vmcb),
               (unsigned long long)vmcb_rflags(vmcb), (unsigned long long)vmcb_dr6(vmcb),

@@ -107,6 +107,17 @@ static void log_fields(struct vcpu *vcpu)
     }
 }
 
+/* Whatever is wrong in the VMCS goes with it: the next attach makes it anew. */
+static void show_and_distrust(struct vcpu *vcpu)
+{
+    struct hvm_vcpu *hvm = vcpu->hvm;
+
+    log_fields(vcpu);
+    hvm->prepared = false;
+    hvm->last_cpu = NULL;
+    hvm->host_rsp = 0;
+}
+
 void vmx_entry_refused(struct vcpu *vcpu, struct exit *exit)
 {
     u32 error = (u32)vmread(VMCS_INSTRUCTION_ERROR);
@@ -116,7 +127,7 @@ void vmx_entry_refused(struct vcpu *vcpu, struct exit *exit)
     exit->qualification = error;
     log_error("%s: vCPU %u: VM entry refused: error %u, %s", vcpu->vm->config.name, vcpu->index,
               error, name_of(instruction_errors, ARRAY_SIZE(instruction_errors), error));
-    log_fields(vcpu);
+    show_and_distrust(vcpu);
 }
 
 static void entry_failed(struct vcpu *vcpu, struct exit *exit)
@@ -131,7 +142,7 @@ static void entry_failed(struct vcpu *vcpu, struct exit *exit)
                   ? name_of(guest_state_errors, ARRAY_SIZE(guest_state_errors), exit->qualification)
                   : "not the guest's state",
               (unsigned long long)exit->qualification);
-    log_fields(vcpu);
+    show_and_distrust(vcpu);
 }
 
 /* ---- handlers ---------------------------------------------------------------------------- */

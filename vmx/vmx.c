@@ -233,6 +233,7 @@ static void vmx_vcpu_free(struct vcpu *vcpu)
 
 static void choose_controls(struct vcpu *vcpu, struct hvm_vcpu *hvm)
 {
+    hvm->tpr_threshold = 0;
     hvm->primary = (u32)vmx_used.words[WORD_PRIMARY];
     if (!vmx_has(WORD_PRIMARY, PRIMARY_TPR_SHADOW))
         hvm->primary |= PRIMARY_CR8_LOAD_EXITING | PRIMARY_CR8_STORE_EXITING;

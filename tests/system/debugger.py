@@ -13,7 +13,7 @@ from harness import ROOT
 IMAGE = f"{ROOT}/build/bulkhead.elf"
 RAX, RBX, RCX = 0, 1, 2  # numbers of registers in the protocol
 INTERRUPT = b"\x03"
-ANSWER_TIMEOUT = 20  # seconds
+ANSWER_TIMEOUT, RUN_TIMEOUT = 20, 60  # seconds
 RFLAGS_IF = 1 << 9
 # GRUB waits for a key: a breakpoint that is set any earlier makes all of its work slow.
 STOP_IN_GRUB = ("insmod echo", "insmod read", "echo stopped", "read")
@@ -69,25 +69,28 @@ class Debugger:
     def go_on(self):
         self.say("c")
 
-    def run_to(self, address, timeout=60):
+    def wait_for_stop(self):
+        while not self.packet().startswith("T"):
+            pass
+
+    def run_to(self, address):
         """Goes on until an instruction is about to be executed."""
         self.order(f"Z1,{address:x},1")
         self.go_on()
-        self.socket.settimeout(timeout)
-        while not self.packet().startswith("T"):
-            pass
+        self.socket.settimeout(RUN_TIMEOUT)
+        self.wait_for_stop()
         self.socket.settimeout(ANSWER_TIMEOUT)
         self.order(f"z1,{address:x},1")
 
-    def step(self):
-        self.say("s")
-        while not self.packet().startswith("T"):
-            pass
+    def leave(self):
+        """The machine goes on without a debugger."""
+        self.say("D")
+        self.packet()
+        self.socket.close()
 
     def interrupt(self):
         self.socket.sendall(INTERRUPT)
-        while not self.packet().startswith("T"):
-            pass
+        self.wait_for_stop()
 
     def register(self, number):
         return int.from_bytes(bytes.fromhex(self.ask(f"p{number:x}")), "little")
@@ -128,18 +131,12 @@ def address_of(symbol):
     return next(int(line.split()[0], 16) for line in lines if line.split()[2] == symbol)
 
 
-def instructions(function):
-    """(address, text) of each, as objdump shows it in Intel's syntax."""
+def find_instruction(function, words):
+    """Addresses of the first one from a function on that objdump shows so, in Intel's syntax,
+    and of the one after it."""
     text = subprocess.run(["objdump", "-d", "-M", "intel", "--no-show-raw-insn",
-                           f"--disassemble={function}", IMAGE], check=True, capture_output=True,
-                          text=True).stdout
-    found = re.findall(r"^\s*([0-9a-f]+):\s+(.*\S)\s*$", text, re.M)
-    assert found, f"no function {function}"
-    return [(int(address, 16), text) for address, text in found]
-
-
-def find_instruction(function, word):
-    """Addresses of the first one whose text begins so, and of the one after it."""
-    found = instructions(function)
-    index = next(i for i, (_, text) in enumerate(found) if text.startswith(word))
-    return found[index][0], found[index + 1][0]
+                           f"--start-address={address_of(function):#x}", IMAGE], check=True,
+                          capture_output=True, text=True).stdout
+    found = re.search(rf"^ *(\w+):\s+{words}\b.*\n(?:\n.*\n)? *(\w+):", text, re.M)
+    assert found, f"no {words} from {function} on"
+    return int(found[1], 16), int(found[2], 16)

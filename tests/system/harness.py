@@ -59,6 +59,7 @@ class SystemTest:
     options: tuple = ()  # of the emulator's own
     icount: bool = False  # QEMU's clock counts instructions, as Bochs's always does
     debugger: bool = False  # QEMU waits for one at Machine.debugger_path
+    debugger_commands: Callable = None  # returns what Bochs's own debugger is to do
 
 
 TESTS = []
@@ -110,6 +111,11 @@ class Machine:
             command += ["--cpu-model", self.test.cpu_model]
         if self.test.icount and self.test.emulator == "qemu":
             command += ["--icount", "0"]
+        if self.test.debugger_commands:
+            commands = f"{self.folder}/debugger-commands"
+            with open(commands, "w", encoding="utf-8") as file:
+                file.write(self.test.debugger_commands())
+            command += ["--debugger-commands", commands]
         command += [image, "--", *(word.format(folder=self.folder) for word in self.test.options)]
         if self.test.debugger:
             command += ["-gdb", f"unix:{self.debugger_path},server,nowait"]
