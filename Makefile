@@ -76,7 +76,7 @@ $(HOST)/test_%: tests/unit/test_%.c $(HOST)/libpure.a
 	$(CC) $(HOST_CFLAGS) -MMD -MP -o $@ $< $(HOST)/libpure.a -lcmocka -lZydis
 
 unit: $(UNIT_TESTS)
-	@for t in $(UNIT_TESTS); do $$t || exit 1; done
+	@for t in $(UNIT_TESTS) tests/unit/test_*.py; do $$t || exit 1; done
 
 # ---- fuzzing ---------------------------------------------------------------------------------
 # Every tests/fuzz/fuzz_X.c runs briefly on fixed inputs (fuzz-smoke, a part of `make test`), or
