@@ -145,8 +145,6 @@ void svm_events_after_exit(struct vcpu *vcpu)
     }
     if (hvm->nmi_iret && vmcb_rip(hvm->vmcb) != hvm->nmi_iret_rip)
         svm_set_nmi_blocked(vcpu, false);
-    if (hvm->nmi_wanted && svm_can_inject(vcpu, EVENT_NMI))
-        vcpu->interrupts_stale = true;
 }
 
 void svm_exit_iret(struct vcpu *vcpu, struct exit *exit)

@@ -241,7 +241,8 @@ static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
 
     /* A window that is open already needs no entry to be told of; and Bochs heeds a V_IRQ only
      * when the guest changes RFLAGS.IF, not one that VMRUN finds with IF set. */
-    if (hvm->window_wanted && svm_can_inject(vcpu, EVENT_INTERRUPT)) {
+    if ((hvm->window_wanted && svm_can_inject(vcpu, EVENT_INTERRUPT)) ||
+        (hvm->nmi_wanted && svm_can_inject(vcpu, EVENT_NMI))) {
         *exit = (struct exit){.kind = EXIT_WINDOW, .reason = VMEXIT_VINTR};
         return;
     }

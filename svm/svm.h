@@ -173,7 +173,7 @@ void svm_reset_events(struct vcpu *vcpu);
 void svm_exit_iret(struct vcpu *vcpu, struct exit *exit);
 
 /* After an exit: queues the event again whose delivery it interrupted, and notices that an NMI
- * handler has ended or that a waiting NMI can be taken. */
+ * handler has ended. */
 void svm_events_after_exit(struct vcpu *vcpu);
 
 enum exception_vector {

@@ -461,13 +461,12 @@ static void an_nmi_blocks_until_iret(void **state)
     assert_false(svm_ops.can_inject(&vcpu, EVENT_NMI));
     assert_int_equal(run(reaches_iret).kind, EXIT_NONE);
     svm_ops.request_window(&vcpu, EVENT_NMI, true);
-    run(interrupted); /* still at the IRET */
-    assert_false(vcpu.interrupts_stale);
+    assert_int_equal(run(interrupted).kind, EXIT_INTERRUPT); /* still at the IRET */
     assert_false(seen.control.intercepts[0] & 1U << INTERCEPT_IRET);
     assert_false(svm_ops.can_inject(&vcpu, EVENT_NMI));
-    run(runs_on);
+    assert_int_equal(run(runs_on).kind, EXIT_INTERRUPT);
     assert_true(svm_ops.can_inject(&vcpu, EVENT_NMI));
-    assert_true(vcpu.interrupts_stale);
+    assert_int_equal(run(must_not_run).kind, EXIT_WINDOW);
 }
 
 static void real_mode_takes_no_error_codes(void **state)
