@@ -33,23 +33,18 @@ _Noreturn void __stack_chk_fail(void)
 
 static void print_symbol(u64 address)
 {
-    u32 low = 0, high = symbol_count;
+    const char *name = symbol_names;
+    u64 start = SYMBOL_BASE + symbol_first;
 
     if (address < (u64)text_start || address >= (u64)text_end) {
         log_error("  %016lx", address);
         return;
     }
-    while (high - low > 1) {
-        u32 middle = low + (high - low) / 2;
-
-        if (symbol_offsets[middle] <= address - SYMBOL_BASE)
-            low = middle;
-        else
-            high = middle;
+    for (u32 i = 0; i + 1 < symbol_count && start + symbol_distances[i] <= address; i++) {
+        start += symbol_distances[i];
+        name += strlen(name) + 1;
     }
-    log_error("  %016lx %s+0x%lx", address,
-              symbol_count ? &symbol_names[symbol_name_offsets[low]] : "?",
-              symbol_count ? address - SYMBOL_BASE - symbol_offsets[low] : 0);
+    log_error("  %016lx %s+0x%lx", address, name, address - start);
 }
 
 static bool is_stack(u64 address)

@@ -11,9 +11,9 @@
 
 #define SYMBOL_BASE 0xFFFFFFFF80000000UL
 
-extern const u32 symbol_count; /* 0 in the first of the two links; the arrays then have one row */
-extern const u32 symbol_offsets[];      /* address minus SYMBOL_BASE, ascending */
-extern const u32 symbol_name_offsets[]; /* where in symbol_names the name begins */
-extern const char symbol_names[];       /* each NUL-terminated */
+extern const u32 symbol_count;       /* 0 in the first of the two links */
+extern const u32 symbol_first;       /* lowest address, minus SYMBOL_BASE */
+extern const u16 symbol_distances[]; /* from each to the next, in the order of the addresses */
+extern const char symbol_names[];    /* in the same order, each NUL-terminated */
 
 #endif
