@@ -22,6 +22,7 @@
 #define EXIT_PORT_NONE  (-1)
 #define LAST_PORT       0xFFFF
 #define PERCENT_PER_CPU 100
+#define CPU_RANGE_SIZE  12 /* ",1022-1023", with the NUL */
 
 /* A stretch of the text; not NUL-terminated. */
 struct word {
@@ -36,12 +37,19 @@ struct choice {
 
 struct key {
     const char *name;
-    /* Stores `value` in `field`; false, with nothing stored, when it is not `expected`. */
-    bool (*set)(const struct key *key, struct word value, void *field);
-    size_t offset;
+    const struct kind *kind;
     const char *expected;
     u64 min, max; /* texts: max is the field's size */
     const struct choice *choices;
+    u16 offset;
+    bool at_once; /* a partition that is not stopped follows it, too */
+};
+
+struct kind {
+    /* Stores `value` in `field`; false, with nothing stored, when it is not `expected`. */
+    bool (*set)(const struct key *key, struct word value, void *field);
+    /* The value as `set` takes it. */
+    void (*get)(const struct key *key, const void *field, char to[CONFIG_VALUE_SIZE]);
 };
 
 static const struct choice switches[] = {
@@ -216,6 +224,21 @@ static bool set_size(const struct key *key, struct word value, void *field)
     return true;
 }
 
+static void get_size(const struct key *key, const void *field, char to[CONFIG_VALUE_SIZE])
+{
+    static const char units[] = "\0KMG";
+    u64 size = *(const u64 *)field;
+    u32 unit = 0;
+
+    while (unit < 3 && IS_ALIGNED(size, KIB)) {
+        size /= KIB;
+        unit++;
+    }
+    snprintf(to, CONFIG_VALUE_SIZE, "%lu%.1s", size, units + unit);
+}
+
+static const struct kind size_kind = {set_size, get_size};
+
 static bool set_time(const struct key *key, struct word value, void *field)
 {
     static const struct unit units[] = {
@@ -231,6 +254,8 @@ static bool set_time(const struct key *key, struct word value, void *field)
     return true;
 }
 
+static const struct kind time_kind = {set_time, NULL};
+
 static bool set_number(const struct key *key, struct word value, void *field)
 {
     static const struct unit units[] = {
@@ -244,6 +269,13 @@ static bool set_number(const struct key *key, struct word value, void *field)
     *(u32 *)field = (u32)number;
     return true;
 }
+
+static void get_number(const struct key *key, const void *field, char to[CONFIG_VALUE_SIZE])
+{
+    snprintf(to, CONFIG_VALUE_SIZE, "%u", *(const u32 *)field);
+}
+
+static const struct kind number_kind = {set_number, get_number};
 
 static bool set_percent(const struct key *key, struct word value, void *field)
 {
@@ -260,6 +292,15 @@ static bool set_percent(const struct key *key, struct word value, void *field)
     return true;
 }
 
+static void get_percent(const struct key *key, const void *field, char to[CONFIG_VALUE_SIZE])
+{
+    u32 percent = *(const u32 *)field;
+
+    snprintf(to, CONFIG_VALUE_SIZE, percent == 0 ? "none" : "%u%%", percent);
+}
+
+static const struct kind percent_kind = {set_percent, get_percent};
+
 static bool set_port(const struct key *key, struct word value, void *field)
 {
     if (!word_is(value, "none"))
@@ -267,6 +308,15 @@ static bool set_port(const struct key *key, struct word value, void *field)
     *(s32 *)field = EXIT_PORT_NONE;
     return true;
 }
+
+static void get_port(const struct key *key, const void *field, char to[CONFIG_VALUE_SIZE])
+{
+    s32 port = *(const s32 *)field;
+
+    snprintf(to, CONFIG_VALUE_SIZE, port == EXIT_PORT_NONE ? "none" : "0x%x", (u32)port);
+}
+
+static const struct kind port_kind = {set_port, get_port};
 
 static const struct choice *find_choice(const struct choice *choices, struct word value)
 {
@@ -285,6 +335,17 @@ static bool set_choice(const struct key *key, struct word value, void *field)
     return choice != NULL;
 }
 
+static void get_choice(const struct key *key, const void *field, char to[CONFIG_VALUE_SIZE])
+{
+    const struct choice *choice = key->choices;
+
+    while (choice->value != *(const u32 *)field)
+        choice++;
+    copy_text(to, word_of(choice->name));
+}
+
+static const struct kind choice_kind = {set_choice, get_choice};
+
 static bool set_switch(const struct key *key, struct word value, void *field)
 {
     const struct choice *choice = find_choice(switches, value);
@@ -293,6 +354,13 @@ static bool set_switch(const struct key *key, struct word value, void *field)
         *(bool *)field = choice->value;
     return choice != NULL;
 }
+
+static void get_switch(const struct key *key, const void *field, char to[CONFIG_VALUE_SIZE])
+{
+    copy_text(to, word_of(*(const bool *)field ? "yes" : "no"));
+}
+
+static const struct kind switch_kind = {set_switch, get_switch};
 
 static bool set_text(const struct key *key, struct word value, void *field)
 {
@@ -305,6 +373,13 @@ static bool set_text(const struct key *key, struct word value, void *field)
     return true;
 }
 
+static void get_text(const struct key *key, const void *field, char to[CONFIG_VALUE_SIZE])
+{
+    copy_text(to, word_of(field));
+}
+
+static const struct kind text_kind = {set_text, get_text};
+
 static bool set_image(const struct key *key, struct word value, void *field)
 {
     for (size_t i = 0; i < value.size; i++)
@@ -312,6 +387,8 @@ static bool set_image(const struct key *key, struct word value, void *field)
             return false;
     return set_text(key, value, field);
 }
+
+static const struct kind image_kind = {set_image, get_text};
 
 static bool parse_cpu_range(struct word element, u64 *first, u64 *last)
 {
@@ -345,6 +422,31 @@ static bool set_cpus(const struct key *key, struct word value, void *field)
     return true;
 }
 
+static bool has_cpu(const u64 *cpus, u32 cpu)
+{
+    return cpu < CONFIG_CPUS_MAX && (cpus[cpu / 64] & BIT(cpu % 64));
+}
+
+static void get_cpus(const struct key *key, const void *field, char to[CONFIG_VALUE_SIZE])
+{
+    const char *comma = "";
+    u32 last;
+
+    for (u32 first = 0; first < CONFIG_CPUS_MAX; first = last + 1) {
+        for (last = first; has_cpu(field, first) && has_cpu(field, last + 1);)
+            last++;
+        if (last - first + 1 == CONFIG_CPUS_MAX)
+            copy_text(to, word_of("all"));
+        else if (has_cpu(field, first)) {
+            to +=
+                snprintf(to, CPU_RANGE_SIZE, last > first ? "%s%u-%u" : "%s%u", comma, first, last);
+            comma = ",";
+        }
+    }
+}
+
+static const struct kind cpus_kind = {set_cpus, get_cpus};
+
 static bool count_modules(struct word list, u32 *count)
 {
     char name[CONFIG_IMAGE_SIZE];
@@ -376,43 +478,64 @@ static bool set_modules(const struct key *key, struct word value, void *field)
     return true;
 }
 
+static void get_modules(const struct key *key, const void *field, char to[CONFIG_VALUE_SIZE])
+{
+    const struct partition_config *partition =
+        CONTAINER_OF(field, const struct partition_config, modules);
+    const char *name = field;
+
+    *to = '\0';
+    for (u32 i = 0; i < partition->module_count; i++) {
+        to += snprintf(to, CONFIG_IMAGE_SIZE + 2, i > 0 ? ", %s" : "%s", name);
+        name += strlen(name) + 1;
+    }
+}
+
+static const struct kind modules_kind = {set_modules, get_modules};
+
 /* ---- keys ------------------------------------------------------------------------------ */
 
 #define FIELD(name) offsetof(struct partition_config, name)
 
 /* clang-format off */
 static const struct key partition_keys[] = {
-    {"kernel", set_image, FIELD(kernel), "the name of an image",
-     .min = 1, .max = CONFIG_IMAGE_SIZE},
-    {"initrd", set_image, FIELD(initrd), "the name of an image",
-     .max = CONFIG_IMAGE_SIZE},
-    {"modules", set_modules, FIELD(modules), "a list of at most 16 images such as a, b",
-     .max = 0},
-    {"cmdline", set_text, FIELD(cmdline), "a command line of fewer than 2048 bytes",
-     .max = CONFIG_CMDLINE_SIZE},
-    {"memory", set_size, FIELD(memory), "a size such as 256M, of at least 64K and in steps of 4K",
-     .min = MEMORY_MIN, .max = MEMORY_MAX},
-    {"vcpus", set_number, FIELD(vcpus), "a number from 1 to 1024",
-     .min = 1, .max = CONFIG_CPUS_MAX},
-    {"cpus", set_cpus, FIELD(cpus), "a list of CPUs such as 0-1,3", .max = 0},
-    {"weight", set_number, FIELD(weight), "a number from 1 to 10000",
-     .min = 1, .max = WEIGHT_MAX},
-    {"cap", set_percent, FIELD(cap_percent), "a percentage such as 50%, or none",
-     .min = 1, .max = CONFIG_CPUS_MAX * PERCENT_PER_CPU},
-    {"tsc_mhz", set_number, FIELD(tsc_mhz), "a number of MHz from 1 to 100000, or 0 for the host's",
-     .max = TSC_MHZ_MAX},
-    {"autostart", set_switch, FIELD(autostart), "yes or no", .max = 0},
-    {"on_crash", set_choice, FIELD(on_crash), ACTION_WORDS, .choices = actions},
-    {"on_hang", set_choice, FIELD(on_hang), ACTION_WORDS, .choices = actions},
-    {"on_reboot", set_choice, FIELD(on_reboot), ACTION_WORDS, .choices = actions},
-    {"unknown_msr", set_choice, FIELD(unknown_msr), "fault or ignore", .choices = msr_actions},
-    {"exit_port", set_port, FIELD(exit_port), "a port from 0 to 0xffff, or none",
-     .max = LAST_PORT},
+    {"kernel", &image_kind, "the name of an image",
+     .offset = FIELD(kernel), .min = 1, .max = CONFIG_IMAGE_SIZE},
+    {"initrd", &image_kind, "the name of an image",
+     .offset = FIELD(initrd), .max = CONFIG_IMAGE_SIZE},
+    {"modules", &modules_kind, "a list of at most 16 images such as a, b",
+     .offset = FIELD(modules)},
+    {"cmdline", &text_kind, "a command line of fewer than 2048 bytes",
+     .offset = FIELD(cmdline), .max = CONFIG_CMDLINE_SIZE},
+    {"memory", &size_kind, "a size such as 256M, of at least 64K and in steps of 4K",
+     .offset = FIELD(memory), .min = MEMORY_MIN, .max = MEMORY_MAX},
+    {"vcpus", &number_kind, "a number from 1 to 1024",
+     .offset = FIELD(vcpus), .min = 1, .max = CONFIG_CPUS_MAX},
+    {"cpus", &cpus_kind, "a list of CPUs such as 0-1,3",
+     .offset = FIELD(cpus), .at_once = true},
+    {"weight", &number_kind, "a number from 1 to 10000",
+     .offset = FIELD(weight), .min = 1, .max = WEIGHT_MAX, .at_once = true},
+    {"cap", &percent_kind, "a percentage such as 50%, or none",
+     .offset = FIELD(cap_percent), .min = 1, .max = CONFIG_CPUS_MAX * PERCENT_PER_CPU,
+     .at_once = true},
+    {"tsc_mhz", &number_kind, "a number of MHz from 1 to 100000, or 0 for the host's",
+     .offset = FIELD(tsc_mhz), .max = TSC_MHZ_MAX},
+    {"autostart", &switch_kind, "yes or no", .offset = FIELD(autostart), .at_once = true},
+    {"on_crash", &choice_kind, ACTION_WORDS,
+     .offset = FIELD(on_crash), .choices = actions, .at_once = true},
+    {"on_hang", &choice_kind, ACTION_WORDS,
+     .offset = FIELD(on_hang), .choices = actions, .at_once = true},
+    {"on_reboot", &choice_kind, ACTION_WORDS,
+     .offset = FIELD(on_reboot), .choices = actions, .at_once = true},
+    {"unknown_msr", &choice_kind, "fault or ignore",
+     .offset = FIELD(unknown_msr), .choices = msr_actions, .at_once = true},
+    {"exit_port", &port_kind, "a port from 0 to 0xffff, or none",
+     .offset = FIELD(exit_port), .max = LAST_PORT},
 };
 
 static const struct key host_keys[] = {
-    {"slice", set_time, offsetof(struct host_config, slice_ns), "a time from 1ms to 10s",
-     .min = SLICE_MIN_NS, .max = SLICE_MAX_NS},
+    {"slice", &time_kind, "a time from 1ms to 10s",
+     .offset = offsetof(struct host_config, slice_ns), .min = SLICE_MIN_NS, .max = SLICE_MAX_NS},
 };
 /* clang-format on */
 
@@ -482,11 +605,60 @@ static bool set_key(const struct key *key, void *target, struct word value,
 {
     char shown[SHOWN_SIZE];
 
-    if (key->set(key, value, (char *)target + key->offset))
+    if (key->kind->set(key, value, (char *)target + key->offset))
         return true;
     snprintf(error, CONFIG_ERROR_SIZE, "%s: '%s' is not %s", key->name, show(shown, value),
              key->expected);
     return false;
+}
+
+/* Bit I of *seen: key I was given before. */
+static bool assign(const struct key_table *table, void *target, struct word key, struct word value,
+                   u32 *seen, char error[CONFIG_ERROR_SIZE])
+{
+    int index = find_key(table, key, error);
+
+    if (index < 0)
+        return false;
+    if (*seen & BIT(index)) {
+        snprintf(error, CONFIG_ERROR_SIZE, "%s: is given twice", table->keys[index].name);
+        return false;
+    }
+    *seen |= (u32)BIT(index);
+    return set_key(&table->keys[index], target, value, error);
+}
+
+/* Cuts the comment off and trims. False where a quote is not closed. */
+static bool strip(struct word *line)
+{
+    bool quoted = false;
+
+    for (size_t i = 0; i < line->size; i++) {
+        char c = line->text[i];
+
+        if (c == '"')
+            quoted = !quoted;
+        if (!quoted && (c == '#' || c == ';') && (i == 0 || is_space(line->text[i - 1])))
+            line->size = i;
+    }
+    *line = trim(*line);
+    return !quoted;
+}
+
+static bool is_name(struct word word)
+{
+    for (size_t i = 0; i < word.size; i++) {
+        char c = to_lower(word.text[i]);
+
+        if (!is_digit(c) && !(c >= 'a' && c <= 'z') && c != '-' && c != '_' && c != '.')
+            return false;
+    }
+    return word.size > 0 && word.size < CONFIG_NAME_SIZE;
+}
+
+bool config_name_is_legal(const char *name)
+{
+    return is_name(word_of(name)) && strcmp(name, HOST_SECTION) != 0;
 }
 
 void config_partition_defaults(struct partition_config *partition, const char *name)
@@ -511,12 +683,56 @@ const char *config_partition_key(u32 index)
     return index < ARRAY_SIZE(partition_keys) ? partition_keys[index].name : NULL;
 }
 
-bool config_partition_set(struct partition_config *partition, const char *key, const char *value,
-                          char error[CONFIG_ERROR_SIZE])
+const char *config_image(const struct partition_config *partition, u32 index, const char **name)
 {
-    int index = find_key(&partition_table, word_of(key), error);
+    bool initrd = partition->initrd[0] != '\0';
 
-    return index >= 0 && set_key(&partition_keys[index], partition, word_of(value), error);
+    *name = index == 0 ? partition->kernel : partition->initrd;
+    if (index == 0 || (index == 1 && initrd))
+        return partition_keys[index].name;
+    index -= 1 + initrd;
+    *name = partition->modules;
+    for (u32 i = 0; i < index; i++)
+        *name += strlen(*name) + 1;
+    return index < partition->module_count ? "modules" : NULL;
+}
+
+bool config_value_is_plain(const char *value)
+{
+    struct word word = word_of(value);
+
+    return strip(&word) && word.size == strlen(value) && *value != '"';
+}
+
+bool config_partition_assign(struct partition_config *partition, const char *text, u32 *seen,
+                             char error[CONFIG_ERROR_SIZE])
+{
+    struct word value = word_of(text);
+    struct word key = take_until(&value, '=');
+    const char *wrong = NULL;
+    char shown[SHOWN_SIZE];
+
+    if (strchr(text, '=') == NULL)
+        wrong = "is not key=value";
+    else if (strchr(value.text, '"') != NULL && !config_value_is_plain(value.text))
+        wrong = "has a quote where " CONFIG_MODULE " could not have it";
+    if (wrong == NULL)
+        return assign(&partition_table, partition, key, value, seen, error);
+    snprintf(error, CONFIG_ERROR_SIZE, "'%s' %s", show(shown, word_of(text)), wrong);
+    return false;
+}
+
+bool config_key_at_once(u32 index)
+{
+    return partition_keys[index].at_once;
+}
+
+void config_partition_get(const struct partition_config *partition, u32 index,
+                          char value[CONFIG_VALUE_SIZE])
+{
+    const struct key *key = &partition_keys[index];
+
+    key->kind->get(key, (const char *)partition + key->offset, value);
 }
 
 /* ---- the file -------------------------------------------------------------------------- */
@@ -565,34 +781,11 @@ static void end_section(struct parser *parser)
 /* The name in a line that begins with '['; empty where it is not a legal one. */
 static struct word section_name(struct word line)
 {
-    struct word none = {line.text, 0};
+    struct word name = {line.text + 1, line.size - MIN(line.size, (size_t)2)};
 
-    if (line.size < 3 || line.text[line.size - 1] != ']' || line.size - 2 >= CONFIG_NAME_SIZE)
-        return none;
-    for (size_t i = 1; i < line.size - 1; i++) {
-        char c = to_lower(line.text[i]);
-
-        if (!is_digit(c) && !(c >= 'a' && c <= 'z') && c != '-' && c != '_' && c != '.')
-            return none;
-    }
-    return (struct word){line.text + 1, line.size - 2};
-}
-
-/* Cuts the comment off and trims. False where a quote is not closed. */
-static bool strip(struct word *line)
-{
-    bool quoted = false;
-
-    for (size_t i = 0; i < line->size; i++) {
-        char c = line->text[i];
-
-        if (c == '"')
-            quoted = !quoted;
-        if (!quoted && (c == '#' || c == ';') && (i == 0 || is_space(line->text[i - 1])))
-            line->size = i;
-    }
-    *line = trim(*line);
-    return !quoted;
+    if (line.text[line.size - 1] != ']' || !is_name(name))
+        name.size = 0;
+    return name;
 }
 
 /* The line above `end` that begins a section of this name, or 0. */
@@ -651,19 +844,8 @@ static void read_key(struct parser *parser, struct word key, struct word value)
 {
     void *target = parser->keys == &host_table ? (void *)&parser->host : parser->partition;
     char error[CONFIG_ERROR_SIZE];
-    int index = find_key(parser->keys, key, error);
 
-    if (index < 0) {
-        fail(parser, parser->line, error);
-        return;
-    }
-    if (parser->seen & BIT(index)) {
-        snprintf(error, sizeof(error), "%s: is given twice", parser->keys->keys[index].name);
-        fail(parser, parser->line, error);
-        return;
-    }
-    parser->seen |= (u32)BIT(index);
-    if (!set_key(&parser->keys->keys[index], target, value, error))
+    if (!assign(parser->keys, target, key, value, &parser->seen, error))
         fail(parser, parser->line, error);
 }
 

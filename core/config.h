@@ -17,6 +17,8 @@
 #define CONFIG_ERROR_SIZE     160
 #define CONFIG_CPUS_MAX       1024
 #define CONFIG_WEIGHT_DEFAULT 100
+#define CONFIG_VALUE_SIZE     4096 /* the longest lists CPUs */
+#define CONFIG_MODULE         "tenants.conf"
 
 enum fault_action {
     ACTION_DESTROY,
@@ -51,6 +53,8 @@ struct partition_config {
     s32 exit_port; /* -1: none */
 };
 
+_Static_assert(sizeof(struct partition_config) % sizeof(u64) == 0, "copied in words");
+
 struct host_config {
     u64 slice_ns;
 };
@@ -73,11 +77,26 @@ void config_partition_defaults(struct partition_config *partition, const char *n
  * last. */
 const char *config_partition_key(u32 index);
 
-/* Sets one key of a partition as the file would. False with a sentence in `error` (without file,
- * line and partition) when the key is unknown or the value bad: it names the word, and for an
- * unknown key the nearest known one. */
-bool config_partition_set(struct partition_config *partition, const char *key, const char *value,
-                          char error[CONFIG_ERROR_SIZE]);
+/* True when a partition that is not stopped follows that key, too, and not at its next start. */
+bool config_key_at_once(u32 index);
+
+/* Sets one key as the file would: "key=value". False with a sentence in `error` (without file, line
+ * and partition) when the key is unknown or the value bad: it names the word, and for an unknown
+ * key the nearest known one. Bit I of *seen: key I was given before, which is an error, too. */
+bool config_partition_assign(struct partition_config *partition, const char *text, u32 *seen,
+                             char error[CONFIG_ERROR_SIZE]);
+
+/* The value of key number `index`, as it is set. In the file it stands between double quotes unless
+ * it is plain. */
+void config_partition_get(const struct partition_config *partition, u32 index,
+                          char value[CONFIG_VALUE_SIZE]);
+bool config_value_is_plain(const char *value);
+
+/* Letters, digits, '-', '_', '.', and not the name of the host's section. */
+bool config_name_is_legal(const char *name);
+
+/* Image number `index` that it names: its key and the image; NULL behind the last. */
+const char *config_image(const struct partition_config *partition, u32 index, const char **name);
 
 /* Parses `size` bytes. The scratch partition is the caller's, as it is too large for a stack.
  * Duplicate partition names, keys outside a section, a key given twice, a missing kernel, a NUL

@@ -105,20 +105,15 @@ static bool require_running(const struct vm *vm, char error[VM_ERROR_SIZE])
 
 static bool missing_image(const struct vm *vm, char error[VM_ERROR_SIZE])
 {
-    const struct partition_config *config = &vm->config;
-    const char *name = config->kernel;
-    const char *module = config->modules;
+    const char *name;
 
-    if (host_image(name) && config->initrd[0])
-        name = config->initrd;
-    for (u32 i = 0; host_image(name) && i < config->module_count; i++) {
-        name = module;
-        module += strlen(module) + 1;
+    for (u32 i = 0; config_image(&vm->config, i, &name) != NULL; i++) {
+        if (host_image(name))
+            continue;
+        snprintf(error, VM_ERROR_SIZE, "'%s': there is no image '%s'", vm->config.name, name);
+        return true;
     }
-    if (host_image(name))
-        return false;
-    snprintf(error, VM_ERROR_SIZE, "'%s': there is no image '%s'", config->name, name);
-    return true;
+    return false;
 }
 
 static bool tsc_possible(const struct vm *vm, char error[VM_ERROR_SIZE])
@@ -210,20 +205,18 @@ static struct image map_image(struct vm *vm, const char *name)
 
 static bool map_images(struct vm *vm, struct loader_request *request)
 {
-    const char *module = vm->config.modules;
-    bool mapped;
+    const char *name;
+    bool mapped = true;
 
-    request->kernel = map_image(vm, vm->config.kernel);
-    mapped = request->kernel.data != NULL;
-    if (vm->config.initrd[0])
-        request->modules[request->module_count++] = map_image(vm, vm->config.initrd);
-    for (u32 i = 0; i < vm->config.module_count && request->module_count < LOADER_MODULES_MAX;
-         i++) {
-        request->modules[request->module_count++] = map_image(vm, module);
-        module += strlen(module) + 1;
+    for (u32 i = 0; config_image(&vm->config, i, &name) != NULL; i++) {
+        struct image image = map_image(vm, name);
+
+        mapped = mapped && image.data;
+        if (i == 0)
+            request->kernel = image;
+        else if (request->module_count < LOADER_MODULES_MAX)
+            request->modules[request->module_count++] = image;
     }
-    for (u32 i = 0; i < request->module_count; i++)
-        mapped = mapped && request->modules[i].data;
     return mapped;
 }
 
@@ -233,7 +226,7 @@ static void step_plan(struct lifecycle_work *work)
 
     work->request = (struct loader_request){
         .cmdline = vm->config.cmdline,
-        .vcpu_count = vm->config.vcpus,
+        .vcpu_count = vm->vcpu_count,
     };
     if (!map_images(vm, &work->request)) {
         fail_start(work, "no memory to map its images");
@@ -306,7 +299,7 @@ static void step_launch(struct lifecycle_work *work)
     end_work(work, VM_STARTING);
     launch(vm);
     log_info("'%s' %s: %s, %lu MiB, %u vCPU%s", vm->config.name, restart ? "restarted" : "started",
-             vm->config.kernel, vm->config.memory / MIB, vm->vcpu_count,
+             vm->config.kernel, vm->memory.size / MIB, vm->vcpu_count,
              vm->vcpu_count == 1 ? "" : "s");
     tell(vm, restart ? VM_EVENT_RESTART : VM_EVENT_START);
 }
@@ -405,6 +398,30 @@ bool vm_nmi(struct vm *vm, char error[VM_ERROR_SIZE])
     if (!require_running(vm, error))
         return false;
     vm_raise_nmi(vm);
+    return true;
+}
+
+static bool has_cpu(const struct partition_config *config)
+{
+    for (u32 i = 0; i < cpu_count && i < CONFIG_CPUS_MAX; i++)
+        if (cpus[i]->hvm_on && (config->cpus[i / 64] & BIT(i % 64)))
+            return true;
+    return false;
+}
+
+bool vm_configure(struct vm *vm, const struct partition_config *config, char error[VM_ERROR_SIZE])
+{
+    const u64 *from = (const u64 *)config;
+    u64 *to = (u64 *)&vm->config;
+
+    if (vm->vcpus && !has_cpu(config)) {
+        snprintf(error, VM_ERROR_SIZE, "cpus: this machine has none of these CPUs");
+        return false;
+    }
+    for (size_t i = 0; i < sizeof(*config) / sizeof(u64); i++)
+        __atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
+    if (vm->vcpus)
+        sched_affinity_changed(vm);
     return true;
 }
 

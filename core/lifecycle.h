@@ -32,6 +32,11 @@ bool vm_shutdown(struct vm *vm, char error[VM_ERROR_SIZE]);
 bool vm_reboot(struct vm *vm, char error[VM_ERROR_SIZE]);
 bool vm_nmi(struct vm *vm, char error[VM_ERROR_SIZE]);
 
+/* Changes its configuration: at once where config_key_at_once says so, as the CPUs that run it read
+ * that whenever they need it; else from its next start on. `config` has the same name; no
+ * transition is under way. False with a sentence when it could not run on any CPU now. */
+bool vm_configure(struct vm *vm, const struct partition_config *config, char error[VM_ERROR_SIZE]);
+
 /* Frees a stopped partition, after telling the listener. */
 bool vm_undefine(struct vm *vm, char error[VM_ERROR_SIZE]);
 

@@ -30,7 +30,6 @@
 #include "monitor/monitor.h"
 
 #define MULTIBOOT2_BOOTLOADER_MAGIC 0x36D76289
-#define CONFIG_MODULE               "tenants.conf"
 #define COM1                        0x3F8
 #define CONSOLE_POLL_NS             2000000ULL
 #define CPUS_LIMIT                  4096
@@ -314,24 +313,18 @@ static void on_host_config(void *context, const struct host_config *config)
     host.config = *config;
 }
 
-static bool image_there(const char *name, const char *section, const char *key, u32 line)
-{
-    if (!name[0] || host_image(name))
-        return true;
-    log_error(CONFIG_MODULE ":%u: [%s] %s: there is no module '%s'", line, section, key, name);
-    return false;
-}
-
 static void on_partition(void *context, const struct partition_config *config, u32 line)
 {
     char error[VM_ERROR_SIZE];
-    const char *module = config->modules;
-    bool complete = image_there(config->kernel, config->name, "kernel", line);
+    const char *key, *name;
+    bool complete = true;
 
-    complete &= image_there(config->initrd, config->name, "initrd", line);
-    for (u32 i = 0; i < config->module_count; i++) {
-        complete &= image_there(module, config->name, "modules", line);
-        module += strlen(module) + 1;
+    for (u32 i = 0; (key = config_image(config, i, &name)) != NULL; i++) {
+        if (host_image(name))
+            continue;
+        log_error(CONFIG_MODULE ":%u: [%s] %s: there is no module '%s'", line, config->name, key,
+                  name);
+        complete = false;
     }
     if (complete && !vm_create(config, error))
         log_error(CONFIG_MODULE ":%u: %s", line, error);

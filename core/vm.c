@@ -121,6 +121,7 @@ bool vm_make_parts(struct vm *vm)
 {
     u32 count = vm->config.vcpus;
 
+    vm->vcpu_limit = count;
     vm->tsc_hz = vm->config.tsc_mhz ? vm->config.tsc_mhz * 1000000UL : host.tsc_hz;
     vm->tsc_ratio = vm->config.tsc_mhz ? mul_div(vm->tsc_hz, BIT(TSC_RATIO_BITS), host.tsc_hz) : 0;
     if (!guest_memory_init(&vm->memory, vm->config.memory, host.hvm->nested_format,
@@ -154,7 +155,7 @@ static void free_vcpu(struct vm *vm, struct vcpu *vcpu)
 
 void vm_free_parts(struct vm *vm)
 {
-    u32 count = vm->config.vcpus;
+    u32 count = vm->vcpu_limit;
 
     spin_lock(&vm->lock);
     for (u32 i = 0; i < vm->vcpu_count; i++)

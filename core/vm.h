@@ -44,8 +44,8 @@ struct cpuid_policy;
 struct lifecycle_work;
 
 struct vm {
-    struct list node; /* in the list of partitions; CPU 0's alone */
-    struct partition_config config;
+    struct list node;               /* in the list of partitions; CPU 0's alone */
+    struct partition_config config; /* of the next start, partly followed at once: vm_configure */
 
     enum vm_state state;           /* written by CPU 0 only */
     char message[VM_MESSAGE_SIZE]; /* why it did not start or how it ended; empty: nothing to say */
@@ -65,6 +65,7 @@ struct vm {
 
     struct vcpu **vcpus; /* machine->vcpu_count of them; NULL while stopped */
     u32 vcpu_count;
+    u32 vcpu_limit; /* that there is room for; the configuration may have another number by now */
     struct guest_memory memory;
     struct cpuid_policy *cpuid;
     u64 tsc_hz;       /* of its virtual CPUs */

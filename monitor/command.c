@@ -147,6 +147,46 @@ static const struct command commands[] = {
         .run = run_dump,
     },
     {
+        .name = "create",
+        .arguments = "NAME KEY=VALUE...",
+        .summary = "add a partition",
+        .details = "Adds a partition, with the keys and values of tenants.conf, and starts it\n"
+                   "unless autostart=no. One that cannot be started is not added.",
+        .example = "create web kernel=vmlinuz memory=256M cmdline=\"console=ttyS0 quiet\"",
+        .least = 2,
+        .most = WORDS_MAX,
+        .completion = COMPLETE_NEW,
+        .run = run_create,
+    },
+    {
+        .name = "set",
+        .arguments = "NAME KEY=VALUE...",
+        .summary = "change its configuration",
+        .details = "Changes keys of a partition's configuration. While it runs, some are followed\n"
+                   "from its next start on only, and the answer says which.",
+        .example = "set web weight=200 cap=50%",
+        .least = 2,
+        .most = WORDS_MAX,
+        .completion = COMPLETE_SETTINGS,
+        .run = run_set,
+    },
+    {
+        .name = "config",
+        .summary = "print its configuration",
+        .details = "Prints a partition as the section of tenants.conf that makes the same one.",
+        .example = "config web",
+        ONE_PARTITION,
+        .run = run_config,
+    },
+    {
+        .name = "undefine",
+        .summary = "remove a stopped one",
+        .details = "Forgets a stopped partition, its output too.",
+        .example = "undefine web",
+        ONE_PARTITION,
+        .run = run_undefine,
+    },
+    {
         .name = "images",
         .summary = "files for partitions",
         .details = "Lists the images that the boot loader has brought along.",
@@ -261,6 +301,12 @@ enum progress request_fail(struct request *request, const char *format, ...)
     va_end(arguments);
     output_error(&request->output, sentence);
     return COMMAND_DONE;
+}
+
+void request_begin(struct request *request, const char *name)
+{
+    output_begin(&request->output);
+    output_member(&request->output, "name", name);
 }
 
 void request_fields(struct request *request, const struct column *columns,

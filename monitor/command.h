@@ -87,6 +87,9 @@ enum progress command_step(struct request *request);
 enum progress request_fail(struct request *request, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* output_begin, and for programs the partition's name. */
+void request_begin(struct request *request, const char *name);
+
 /* Fields of one description and their values, in the same order. */
 void request_fields(struct request *request, const struct column *columns,
                     const struct value *values, u32 count);
@@ -111,7 +114,11 @@ struct rows {
 };
 enum progress request_rows(struct request *request, const struct rows *rows);
 
-/* commands_partition.c */
+/* commands_partition.c: answers that request->vm is as `done` says; starts it, waits and answers
+ * that. */
+enum progress request_answer(struct request *request, const char *done);
+enum progress request_start(struct request *request, const char *done);
+
 enum progress run_list(struct request *request);
 enum progress run_info(struct request *request);
 enum progress run_start(struct request *request);
@@ -124,6 +131,12 @@ enum progress run_pause(struct request *request);
 enum progress run_resume(struct request *request);
 enum progress run_exits(struct request *request);
 enum progress run_dump(struct request *request);
+
+/* commands_config.c */
+enum progress run_create(struct request *request);
+enum progress run_set(struct request *request);
+enum progress run_undefine(struct request *request);
+enum progress run_config(struct request *request);
 
 /* commands_host.c */
 enum progress run_capabilities(struct request *request);

@@ -335,22 +335,13 @@ struct transition {
     const char *done;
 };
 
-static enum progress answer_transition(struct request *request, const char *done)
+enum progress request_answer(struct request *request, const char *done)
 {
-    static const struct column columns[] = {
-        {"Name",  "name",  VALUE_TEXT},
-        {"State", "state", VALUE_TEXT},
-    };
+    const struct vm *vm = request->vm;
 
-    output_begin(&request->output);
-    if (request->output.json)
-        request_fields(request, columns,
-                       (const struct value[]){
-                           {.text = request->vm->config.name},
-                           {.text = vm_state_name(request->vm)},
-                       },
-                       ARRAY_SIZE(columns));
-    output_line(&request->output, "'%s' %s", request->vm->config.name, done);
+    request_begin(request, vm->config.name);
+    output_member(&request->output, "state", vm_state_name(vm));
+    output_line(&request->output, "'%s' %s", vm->config.name, done);
     output_end(&request->output);
     return COMMAND_DONE;
 }
@@ -368,7 +359,7 @@ static enum progress run_transition(struct request *request, const struct transi
     if (!vm_settled(vm))
         return COMMAND_WAITING;
     if (transition->reached(request))
-        return answer_transition(request, transition->done);
+        return request_answer(request, transition->done);
     if (vm->message[0] != '\0')
         return request_fail(request, "%s", vm->message);
     return request_fail(request, "'%s' is %s", vm->config.name, vm_state_name(vm));
@@ -383,7 +374,7 @@ static enum progress run_action(struct request *request,
 
     if (!act(request->vm, error))
         return request_fail(request, "%s", error);
-    return answer_transition(request, done);
+    return request_answer(request, done);
 }
 
 /* A guest may have run and ended while the start was waited for. */
@@ -407,9 +398,14 @@ static bool has_resumed(const struct request *request)
     return request->vm->state == VM_RUNNING;
 }
 
+enum progress request_start(struct request *request, const char *done)
+{
+    return run_transition(request, &(struct transition){vm_start, has_started, done});
+}
+
 enum progress run_start(struct request *request)
 {
-    return run_transition(request, &(struct transition){vm_start, has_started, "started"});
+    return request_start(request, "started");
 }
 
 enum progress run_destroy(struct request *request)
@@ -521,15 +517,10 @@ static bool fail_without_vcpus(struct request *request)
 
 enum progress run_exits(struct request *request)
 {
-    static const struct column column = {"Name", "name", VALUE_TEXT};
-
     if (request->step == 0) {
         collect_exits(request);
         sort_exits(request->exits);
-        output_begin(&request->output);
-        if (request->output.json)
-            output_field(&request->output, &column,
-                         (struct value){.text = request->vm->config.name});
+        request_begin(request, request->vm->config.name);
     }
     return request_rows(request, &exit_rows);
 }

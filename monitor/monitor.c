@@ -128,10 +128,8 @@ void monitor_log_output(const char *text, size_t size)
 }
 
 static const char *const event_names[] = {
-    [VM_EVENT_START] = "start",
-    [VM_EVENT_STOP] = "stop",
-    [VM_EVENT_CRASH] = "crash",
-    [VM_EVENT_RESTART] = "restart",
+    [VM_EVENT_START] = "start",     [VM_EVENT_STOP] = "stop",         [VM_EVENT_CRASH] = "crash",
+    [VM_EVENT_RESTART] = "restart", [VM_EVENT_UNDEFINE] = "undefine",
 };
 
 static void write_event(const struct event_note *note)
@@ -150,10 +148,16 @@ static void write_event(const struct event_note *note)
     output_end(&output);
 }
 
+static void write_events(void)
+{
+    while (session.event_tail != session.event_head)
+        write_event(&session.events[session.event_tail++ % EVENTS_MAX]);
+}
+
 static void show_events(void)
 {
-    while (session.event_tail != session.event_head && between_lines())
-        write_event(&session.events[session.event_tail++ % EVENTS_MAX]);
+    if (between_lines())
+        write_events();
 }
 
 /* CPU 0, from lifecycle_step or from within a command. */
@@ -163,7 +167,10 @@ static void on_event(struct vm *vm, enum vm_event what)
 
     if (!session.batch)
         return;
-    if (between_lines())
+    /* What is queued may be about it, and the command that removes it has not answered yet. */
+    if (what == VM_EVENT_UNDEFINE)
+        write_events();
+    if (what == VM_EVENT_UNDEFINE || between_lines())
         write_event(&note);
     else if (session.event_head - session.event_tail < EVENTS_MAX)
         session.events[session.event_head++ % EVENTS_MAX] = note;

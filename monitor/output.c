@@ -164,6 +164,14 @@ static void put_json_value(struct output *output, enum value_kind kind, struct v
     put(output, text);
 }
 
+void output_member(struct output *output, const char *key, const char *text)
+{
+    if (!output->json)
+        return;
+    put_key(output, key);
+    put_json_string(output, text);
+}
+
 void output_open(struct output *output, const char *key, char bracket)
 {
     if (!output->json)

@@ -57,6 +57,9 @@ void output_line(struct output *output, const char *format, ...)
 /* A member of the answer; for people a line of its own, in full, however long. */
 void output_field(struct output *output, const struct column *column, struct value value);
 
+/* A member for programs only; `key` NULL inside of an array. */
+void output_member(struct output *output, const char *key, const char *text);
+
 /* Nested members, for programs only: `bracket` is '{' or '['; key NULL inside of an array. */
 void output_open(struct output *output, const char *key, char bracket);
 void output_close(struct output *output, char bracket);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # SPDX-FileCopyrightText: The Bulkhead authors
 """The monitor's commands, each asked on a machine that runs guests."""
+import re
+
 from harness import BOTH, system_test
 
 TWO = """
@@ -106,4 +108,91 @@ def dump_and_exits(machine):
     assert sum(exit["count"] for exit in exits) == machine.info("crash")["exits"]
     assert machine.json("start crash")["ok"]  # as good as a reset
     assert starts(machine, "crash") == 2
+    machine.power_off()
+
+
+CONFIGURED = """
+[web]
+kernel      = hello.elf
+initrd      = data
+modules     = hello.elf, data
+cmdline     = "name=x # ; y "
+memory      = 8M
+vcpus       = 2
+cpus        = 0
+weight      = 300
+cap         = 150%
+autostart   = no
+on_crash    = preserve
+on_hang     = destroy
+on_reboot   = rollback
+unknown_msr = ignore
+exit_port   = 0xf4
+
+[plain]
+kernel = hello.elf
+memory = 8M
+cmdline = a="b c" d
+"""
+
+
+def quoted(value):
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def free_memory(machine):
+    return machine.json("host")["memory_free"] + machine.json("host")["hypervisor"] - \
+        machine.json("host")["hypervisor_used"]
+
+
+@system_test(CONFIGURED, BOTH, memory=256, cpus=2, files={"data": lambda: b"data"})
+def create_set_undefine_config(machine):
+    machine.boot()
+    text = machine.command("config web")
+    given = CONFIGURED.split("[plain]")[0].strip()
+    for line in given.splitlines():
+        key, _, value = line.partition("=")
+        assert re.search(rf"^{re.escape(key.strip())} += {re.escape(value.strip())}$", text, re.M) or \
+            line == "[web]", (line, text)
+    machine.wait_in_log("plain", "heartbeat 1")
+    free = free_memory(machine)
+    for name in "web", "plain":
+        config = machine.json(f"config {name}")["config"]
+        settings = " ".join(f"{key}={quoted(value)}" for key, value in config.items())
+        assert machine.json(f"create copy {settings}")["ok"], settings
+        assert machine.json("config copy")["config"] == config
+        state = machine.info("copy")["state"]
+        assert (state == "stopped") == (name == "web"), state
+        if name == "plain":
+            machine.wait_in_log("copy", "heartbeat 1")
+            refused(machine, "undefine copy", "not stopped")
+            assert machine.json("destroy copy")["ok"]
+        assert machine.json("undefine copy") == {"ok": True, "name": "copy"}
+        refused(machine, "info copy", "'copy'")
+        assert free_memory(machine) == free
+    refused(machine, "create plain kernel=hello.elf", "'plain' already")
+    refused(machine, "create big kernel=hello.elf memory=64G", "65536 MiB")
+    assert set(machine.partitions()) == {"web", "plain"}
+    machine.power_off()
+
+
+@system_test("[web]\nkernel = hello.elf\nmemory = 8M\n", BOTH, memory=256, cpus=2)
+def set_while_it_runs(machine):
+    machine.boot()
+    machine.wait_in_log("web", "heartbeat 1")
+    assert machine.json("set web weight=200 cap=50% on_reboot=destroy")["at_next_start"] == []
+    assert machine.json("set web memory=16M vcpus=2 cpus=1")["at_next_start"] == ["memory", "vcpus"]
+    assert machine.json("config web")["config"]["memory"] == "16M"
+    machine.wait_until("it has moved", lambda: machine.info("web")["vcpu"][0]["cpu"] == 1)
+    refused(machine, "set web cpus=2", "cpus: this machine has none")
+    assert "8192 KiB" in machine.log_of("web")
+    assert machine.json("reset web")["ok"]  # the same memory, loaded anew
+    machine.wait_until("it says hello again", lambda: machine.log_of("web").count("8192 KiB") == 2)
+    assert len(machine.info("web")["vcpu"]) == 1
+    assert machine.json("destroy web")["ok"]
+    assert machine.json("start web")["ok"]
+    machine.wait_in_log("web", "16384 KiB")
+    assert [vcpu["cpu"] for vcpu in machine.info("web")["vcpu"]] == [1, 1]
+    refused(machine, "set web memory=12Q", "memory: '12Q' is not a size")
+    refused(machine, "set web kernel=no.elf", "kernel: there is no module 'no.elf'")
     machine.power_off()

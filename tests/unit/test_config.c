@@ -254,15 +254,21 @@ static void test_control_characters(void **state)
     assert_string_equal(seen.errors, "");
 }
 
-/* ---- values, by way of config_partition_set ---------------------------------------------- */
+/* ---- values, by way of config_partition_assign ------------------------------------------- */
 
 static struct partition_config partition;
 
+static char error[CONFIG_ERROR_SIZE];
+
 static bool set(const char *key, const char *value)
 {
-    char error[CONFIG_ERROR_SIZE] = "";
-    bool done = config_partition_set(&partition, key, value, error);
+    char text[4096];
+    u32 keys = 0;
+    bool done;
 
+    error[0] = '\0';
+    snprintf(text, sizeof(text), "%s=%s", key, value);
+    done = config_partition_assign(&partition, text, &keys, error);
     assert_int_equal(done, error[0] == '\0');
     return done;
 }
@@ -274,6 +280,133 @@ static void refuse(const char *key, const char *value)
     if (set(key, value))
         fail_msg("%s = %s was accepted", key, value);
     assert_memory_equal(&partition, &before, sizeof(before));
+}
+
+static void test_assignments(void **state)
+{
+    u32 keys = 0;
+
+    config_partition_defaults(&partition, "a");
+    assert_true(config_partition_assign(&partition, "weight=7", &keys, error));
+    assert_true(config_partition_assign(&partition, "cmdline=a=b", &keys, error));
+    assert_string_equal(partition.cmdline, "a=b");
+    assert_false(config_partition_assign(&partition, "weight=8", &keys, error));
+    assert_string_equal(error, "weight: is given twice");
+    assert_int_equal(partition.weight, 7);
+    assert_false(config_partition_assign(&partition, "vcpus", &keys, error));
+    assert_string_equal(error, "'vcpus' is not key=value");
+    assert_false(config_partition_assign(&partition, "memroy=8M", &keys, error));
+    assert_string_equal(error, "'memroy' is not a key; the nearest is 'memory'");
+    assert_false(config_partition_assign(&partition, "memory=12Q", &keys, error));
+    assert_string_equal(error, "memory: '12Q' is not a size such as 256M, of at least 64K and in "
+                               "steps of 4K");
+    assert_string_equal(config_partition_key(1), "initrd");
+    assert_true(config_key_at_once(7));
+    assert_string_equal(config_partition_key(7), "weight");
+    assert_false(config_key_at_once(1));
+}
+
+static void test_names(void **state)
+{
+    assert_true(config_name_is_legal("Web-1_a.b"));
+    assert_true(config_name_is_legal("1234567890123456789012345678901"));
+    assert_false(config_name_is_legal("12345678901234567890123456789012"));
+    assert_false(config_name_is_legal("a b"));
+    assert_false(config_name_is_legal("a]"));
+    assert_false(config_name_is_legal(""));
+    assert_false(config_name_is_legal("host"));
+}
+
+/* What config_partition_get says makes the same partition, in the file and on the monitor. */
+static void expect_round_trip(void)
+{
+    static char text[65536], value[CONFIG_VALUE_SIZE];
+    struct partition_config expected = partition;
+    size_t size = (size_t)snprintf(text, sizeof(text), "[%s]\n", partition.name);
+
+    config_partition_defaults(&partition, expected.name);
+    for (u32 i = 0; config_partition_key(i) != NULL; i++) {
+        const char *quote;
+
+        config_partition_get(&expected, i, value);
+        quote = config_value_is_plain(value) ? "" : "\"";
+        if (value[0] != '\0' && !set(config_partition_key(i), value))
+            fail_msg("%s = %s: %s", config_partition_key(i), value, error);
+        if (value[0] != '\0')
+            size += (size_t)snprintf(text + size, sizeof(text) - size, "%s = %s%s%s\n",
+                                     config_partition_key(i), quote, value, quote);
+    }
+    assert_memory_equal(&partition, &expected, sizeof(expected));
+    parse(text);
+    assert_string_equal(seen.errors, "");
+    assert_memory_equal(&seen.partitions[0], &expected, sizeof(expected));
+}
+
+static void test_what_is_printed_makes_the_same(void **state)
+{
+    static const char *const settings[][2] = {
+        {"initrd",      "i.gz"                                         },
+        {"modules",     "a,  b"                                        },
+        {"cmdline",     "console=ttyS0 dyndbg=\"file a.c +p; # x\" end"},
+        {"cmdline",     " blank # and ; hash "                         },
+        {"memory",      "68K"                                          },
+        {"memory",      "3G"                                           },
+        {"memory",      "64M"                                          },
+        {"vcpus",       "3"                                            },
+        {"cpus",        "0-3,5,7-1023"                                 },
+        {"cpus",        "1023"                                         },
+        {"cpus",        "0-1023"                                       },
+        {"weight",      "10000"                                        },
+        {"cap",         "250%"                                         },
+        {"tsc_mhz",     "2500"                                         },
+        {"autostart",   "no"                                           },
+        {"on_crash",    "preserve"                                     },
+        {"on_hang",     "destroy"                                      },
+        {"on_reboot",   "rollback"                                     },
+        {"unknown_msr", "ignore"                                       },
+        {"exit_port",   "0xf4"                                         },
+        {"exit_port",   "none"                                         },
+    };
+
+    config_partition_defaults(&partition, "a");
+    assert_true(set("kernel", "k"));
+    expect_round_trip();
+    for (u32 i = 0; i < ARRAY_SIZE(settings); i++) {
+        config_partition_defaults(&partition, "a");
+        assert_true(set("kernel", "k") && set(settings[i][0], settings[i][1]));
+        expect_round_trip();
+    }
+    for (u32 i = 0; i < CONFIG_CPUS_MAX / 64; i++) /* the longest value */
+        partition.cpus[i] = 0xDB6DB6DB6DB6DB6D;
+    expect_round_trip();
+    refuse("cmdline", "\"begins");
+    refuse("cmdline", "open \" quote");
+    refuse("cmdline", "a \"b\" # c");
+    refuse("cmdline", "a \"b\" ");
+}
+
+static void test_images(void **state)
+{
+    static const char *const names[][2] = {
+        {"kernel",  "k"},
+        {"initrd",  "i"},
+        {"modules", "m"},
+        {"modules", "n"}
+    };
+    const char *name;
+
+    config_partition_defaults(&partition, "a");
+    assert_string_equal(config_image(&partition, 0, &name), "kernel");
+    assert_string_equal(name, "");
+    assert_null(config_image(&partition, 1, &name));
+    assert_true(set("kernel", "k") && set("modules", "m,n"));
+    assert_string_equal(config_image(&partition, 1, &name), "modules");
+    assert_true(set("initrd", "i"));
+    for (u32 i = 0; i < ARRAY_SIZE(names); i++) {
+        assert_string_equal(config_image(&partition, i, &name), names[i][0]);
+        assert_string_equal(name, names[i][1]);
+    }
+    assert_null(config_image(&partition, 4, &name));
 }
 
 static void test_sizes(void **state)
@@ -401,6 +534,10 @@ int main(void)
         cmocka_unit_test(test_bad_sections),
         cmocka_unit_test(test_others_stay),
         cmocka_unit_test(test_control_characters),
+        cmocka_unit_test(test_assignments),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_what_is_printed_makes_the_same),
+        cmocka_unit_test(test_images),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_words),

@@ -64,6 +64,45 @@ struct host host;
 struct cpu **cpus = paper_cpu_table;
 u32 cpu_count = 2;
 
+static struct vm *add_vm(const char *name, enum vm_state state)
+{
+    struct vm *vm = calloc(1, sizeof(*vm));
+
+    assert_true(vm_total < FLEET);
+    config_partition_defaults(&vm->config, name);
+    vm->config.memory = 256 * MIB;
+    vm->state = state;
+    vms[vm_total++] = vm;
+    if (state != VM_STOPPED) {
+        vm->vcpu_count = 1;
+        vm->vcpus = calloc(1, sizeof(struct vcpu *));
+        vm->vcpus[0] = calloc(1, sizeof(struct vcpu));
+        vm->vcpus[0]->cpu = &paper_cpus[0];
+        vm->vcpus[0]->vm = vm;
+        assert_true(console_prepare(&vm->console));
+    }
+    return vm;
+}
+
+static void free_vm(struct vm *vm)
+{
+    console_free(&vm->console);
+    if (vm->vcpus != NULL)
+        free(vm->vcpus[0]);
+    free(vm->vcpus);
+    free(vm);
+}
+
+static void remove_vm(struct vm *vm)
+{
+    u32 index = 0;
+
+    while (vms[index] != vm)
+        index++;
+    memmove(&vms[index], &vms[index + 1], (--vm_total - index) * sizeof(vms[0]));
+    free_vm(vm);
+}
+
 void terminal_write(const char *text, size_t size)
 {
     assert_true(line.size + size < SCREEN_SIZE);
@@ -115,6 +154,15 @@ struct vm *vm_find(const char *name)
     return NULL;
 }
 
+const struct boot_module *host_image(const char *name)
+{
+    for (u32 i = 0; i < host.boot.module_count; i++) {
+        if (strcmp(host.boot.modules[i].name, name) == 0)
+            return &host.boot.modules[i];
+    }
+    return NULL;
+}
+
 const char *vm_state_name(const struct vm *vm)
 {
     static const char *const names[] = {
@@ -157,6 +205,40 @@ bool vm_resume(struct vm *vm, char error[VM_ERROR_SIZE])
 bool vm_reset(struct vm *vm, char error[VM_ERROR_SIZE])
 {
     return begin_transition(error);
+}
+
+struct vm *vm_create(const struct partition_config *config, char error[VM_ERROR_SIZE])
+{
+    struct vm *vm;
+
+    if (vm_find(config->name) != NULL) {
+        snprintf(error, VM_ERROR_SIZE, "there is a partition '%s' already", config->name);
+        return NULL;
+    }
+    vm = add_vm(config->name, VM_STOPPED);
+    vm->config = *config;
+    return vm;
+}
+
+bool vm_configure(struct vm *vm, const struct partition_config *config, char error[VM_ERROR_SIZE])
+{
+    if (refusal != NULL)
+        snprintf(error, VM_ERROR_SIZE, "%s", refusal);
+    else
+        vm->config = *config;
+    return refusal == NULL;
+}
+
+bool vm_undefine(struct vm *vm, char error[VM_ERROR_SIZE])
+{
+    if (vm->state != VM_STOPPED) {
+        snprintf(error, VM_ERROR_SIZE, "'%s' is running, not stopped", vm->config.name);
+        return false;
+    }
+    if (listener != NULL)
+        listener(vm, VM_EVENT_UNDEFINE);
+    remove_vm(vm);
+    return true;
 }
 
 /* What is over when it returns. */
@@ -267,26 +349,6 @@ const char *exit_kind_name(enum exit_kind kind)
 
 /* ---- helpers ---- */
 
-static struct vm *add_vm(const char *name, enum vm_state state)
-{
-    struct vm *vm = calloc(1, sizeof(*vm));
-
-    assert_true(vm_total < FLEET);
-    config_partition_defaults(&vm->config, name);
-    vm->config.memory = 256 * MIB;
-    vm->state = state;
-    vms[vm_total++] = vm;
-    if (state != VM_STOPPED) {
-        vm->vcpu_count = 1;
-        vm->vcpus = calloc(1, sizeof(struct vcpu *));
-        vm->vcpus[0] = calloc(1, sizeof(struct vcpu));
-        vm->vcpus[0]->cpu = &paper_cpus[0];
-        vm->vcpus[0]->vm = vm;
-        assert_true(console_prepare(&vm->console));
-    }
-    return vm;
-}
-
 /* Polls until nothing more comes. */
 static void settle(void)
 {
@@ -393,14 +455,8 @@ static int teardown(void **state)
 {
     clear();
     type("\x1d\r\x03interactive\r");
-    for (u32 i = 0; i < vm_total; i++) {
-        console_free(&vms[i]->console);
-        if (vms[i]->vcpus != NULL)
-            free(vms[i]->vcpus[0]);
-        free(vms[i]->vcpus);
-        free(vms[i]);
-    }
-    vm_total = 0;
+    while (vm_total > 0)
+        remove_vm(vms[0]);
     return 0;
 }
 
@@ -1128,6 +1184,164 @@ static void test_what_is_done_at_once(void **state)
     }
 }
 
+/* ---- configuration ---- */
+
+static void add_image(const char *name)
+{
+    struct boot_module *module = &host.boot.modules[host.boot.module_count++];
+
+    snprintf(module->name, sizeof(module->name), "%s", name);
+}
+
+static void test_create(void **state)
+{
+    struct vm *vm;
+
+    add_image("k");
+    clear();
+    type("create web kernel=k memory=8M cmdline=\"a b\"\r");
+    vm = vm_find("web");
+    assert_non_null(vm);
+    assert_int_equal(vm->config.memory, 8 * MIB);
+    assert_string_equal(vm->config.cmdline, "a b");
+    REFUSE("created");
+    vm->state = VM_RUNNING;
+    vm->starts = 1;
+    settled = true;
+    settle();
+    EXPECT("'web' created and started\r\n");
+    assert_string_equal(json_answer("create db kernel=k autostart=no -o json"),
+                        "{\"ok\":true,\"name\":\"db\",\"state\":\"stopped\"}\r\n");
+}
+
+static void test_create_refused(void **state)
+{
+    static const struct {
+        const char *command, *error;
+    } cases[] = {
+        {"create web",                      "usage: create NAME KEY=VALUE..."                          },
+        {"create host kernel=k",            "'host' is not a name: letters, digits, - _ . (at most 31)"},
+        {"create w/b kernel=k",             "'w/b' is not a name: letters, digits, - _ . (at most 31)" },
+        {"create web memory=8M",            "kernel: is missing"                                       },
+        {"create web kernel=x",             "kernel: there is no module 'x'"                           },
+        {"create web kernel=k initrd=x",    "initrd: there is no module 'x'"                           },
+        {"create web kernel=k modules=k,x", "modules: there is no module 'x'"                          },
+        {"create web kernel=k memroy=1M",   "'memroy' is not a key; the nearest is 'memory'"           },
+        {"create web kernel=k vcpus",       "'vcpus' is not key=value"                                 },
+        {"create old kernel=k",             "there is a partition 'old' already"                       },
+    };
+    char expected[256];
+
+    add_image("k");
+    add_vm("old", VM_STOPPED);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        snprintf(expected, sizeof(expected), "error: %s\r\n", cases[i].error);
+        assert_string_equal(answer(cases[i].command), expected);
+        assert_int_equal(vm_total, 1);
+    }
+}
+
+static void test_create_that_cannot_start_leaves_nothing(void **state)
+{
+    add_image("k");
+    refusal = "memory is short";
+    assert_string_equal(answer("create web kernel=k"), "error: memory is short\r\n");
+    assert_null(vm_find("web"));
+    refusal = NULL;
+    clear();
+    type("create web kernel=k\r");
+    strcpy(vm_find("web")->message, "k is truncated");
+    settled = true;
+    settle();
+    EXPECT("error: k is truncated\r\n");
+    assert_null(vm_find("web"));
+}
+
+static void test_set(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    add_image("k");
+    strcpy(vm->config.kernel, "k");
+    assert_string_equal(answer("set web weight=7 cap=50%"), "'web' changed\r\n");
+    assert_int_equal(vm->config.weight, 7);
+    assert_string_equal(answer("set web memory=8M weight=8 vcpus=2"),
+                        "'web' changed\r\n"
+                        "memory: from its next start on\r\n"
+                        "vcpus: from its next start on\r\n");
+    assert_string_equal(json_answer("set web memory=9M weight=9 -o json"),
+                        "{\"ok\":true,\"name\":\"web\",\"at_next_start\":[\"memory\"]}\r\n");
+    assert_string_equal(answer("set web weight=10 memory=12Q"),
+                        "error: memory: '12Q' is not a size such as 256M, of at least 64K and in "
+                        "steps of 4K\r\n");
+    assert_int_equal(vm->config.weight, 9);
+    refusal = "cpus: this machine has none of these CPUs";
+    assert_string_equal(answer("set web cpus=9"),
+                        "error: cpus: this machine has none of these CPUs\r\n");
+    refusal = NULL;
+    vm->state = VM_STOPPED;
+    assert_string_equal(answer("set web memory=10M"), "'web' changed\r\n");
+    assert_int_equal(vm->config.memory, 10 * MIB);
+}
+
+static void test_config(void **state)
+{
+    struct vm *vm = add_vm("web", VM_STOPPED);
+    const char *text;
+
+    strcpy(vm->config.kernel, "k");
+    strcpy(vm->config.cmdline, "a ; b");
+    vm->config.cap_percent = 50;
+    text = answer("config web");
+    assert_string_equal(text, "[web]\r\n"
+                              "kernel      = k\r\n"
+                              "cmdline     = \"a ; b\"\r\n"
+                              "memory      = 256M\r\n"
+                              "vcpus       = 1\r\n"
+                              "cpus        = all\r\n"
+                              "weight      = 100\r\n"
+                              "cap         = 50%\r\n"
+                              "tsc_mhz     = 0\r\n"
+                              "autostart   = yes\r\n"
+                              "on_crash    = restart\r\n"
+                              "on_hang     = rollback\r\n"
+                              "on_reboot   = restart\r\n"
+                              "unknown_msr = fault\r\n"
+                              "exit_port   = none\r\n");
+    text = json_answer("config web -o json");
+    assert_non_null(strstr(text, "{\"ok\":true,\"name\":\"web\",\"config\":{\"kernel\":\"k\","
+                                 "\"cmdline\":\"a ; b\",\"memory\":\"256M\""));
+}
+
+static void test_undefine(void **state)
+{
+    add_vm("web", VM_RUNNING);
+    add_vm("db", VM_STOPPED);
+    assert_string_equal(answer("undefine web"), "error: 'web' is running, not stopped\r\n");
+    assert_string_equal(answer("undefine db"), "'db' undefined\r\n");
+    assert_null(vm_find("db"));
+}
+
+/* Events that were queued while the command waited for its turn go out before the partition. */
+static void test_undefine_with_an_event_under_way(void **state)
+{
+    struct vm *vm = add_vm("web", VM_STOPPED);
+
+    clear();
+    type("batch\r");
+    line.input_size += (size_t)sprintf(line.input + line.input_size, "undefine web\r");
+    monitor_poll(); /* takes the line, does not yet run it */
+    assert_non_null(vm_find("web"));
+    listener(vm, VM_EVENT_STOP);
+    clear();
+    settle();
+    assert_string_equal(
+        line.screen,
+        "{\"event\":\"stop\",\"name\":\"web\",\"state\":\"stopped\",\"message\":\"\"}\r\n"
+        "{\"event\":\"undefine\",\"name\":\"web\",\"state\":\"stopped\",\"message\":\"\"}\r\n"
+        "{\"ok\":true,\"name\":\"web\"}\r\n");
+}
+
 /* ---- the host ---- */
 
 static void test_capabilities_without_virtualisation(void **state)
@@ -1401,61 +1615,68 @@ static void test_log_lines_stay_out_of_a_console(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static const struct CMUnitTest tests[] = {
+    TEST(test_the_prompt_stands_there),
+    TEST(test_mistakes),
+    TEST(test_completion),
+    TEST(test_list),
+    TEST(test_list_of_none),
+    TEST(test_list_of_a_fleet_on_a_slow_line),
+    TEST(test_info),
+    TEST(test_info_of_a_stopped_one),
+    TEST(test_start_waits_and_tells),
+    TEST(test_start_that_ended_already),
+    TEST(test_start_refused),
+    TEST(test_start_that_fails_later),
+    TEST(test_the_other_transitions),
+    TEST(test_ctrl_c_gives_up_waiting),
+    TEST(test_console_passes_every_byte),
+    TEST(test_the_escape_twice_goes_to_the_guest),
+    TEST(test_the_escape_alone_leaves_after_a_while),
+    TEST(test_another_escape_can_be_chosen),
+    TEST(test_console_replays_what_was_missed),
+    TEST(test_console_says_what_was_overwritten),
+    TEST(test_a_flood_leaves_room_for_the_person),
+    TEST(test_console_outlives_the_guest),
+    TEST(test_a_paste_waits_for_a_slow_guest),
+    TEST(test_a_guest_that_does_not_read_can_be_left),
+    TEST(test_log),
+    TEST(test_log_by_the_page),
+    TEST(test_log_of_wide_lines_by_the_page),
+    TEST(test_log_follows),
+    TEST(test_log_of_a_full_ring_keeps_characters_whole),
+    TEST(test_exits),
+    TEST(test_dump),
+    TEST(test_dump_of_a_running_one_waits_for_its_owner),
+    TEST(test_what_is_done_at_once),
+    TEST(test_create),
+    TEST(test_create_refused),
+    TEST(test_create_that_cannot_start_leaves_nothing),
+    TEST(test_set),
+    TEST(test_config),
+    TEST(test_undefine),
+    TEST(test_undefine_with_an_event_under_way),
+    TEST(test_capabilities_without_virtualisation),
+    TEST(test_capabilities_fit_the_screen),
+    TEST(test_host),
+    TEST(test_images),
+    TEST(test_dmesg),
+    TEST(test_version_and_uptime),
+    TEST(test_help_fits_a_screen),
+    TEST(test_help_about_each_command),
+    TEST(test_batch),
+    TEST(test_batch_refuses_what_does_not_fit),
+    TEST(test_batch_tells_events_between_answers),
+    TEST(test_giving_up_answers_in_batch),
+    TEST(test_log_lines_do_not_tear_the_typed_line),
+    TEST(test_log_lines_of_other_cpus_wait_for_a_poll),
+    TEST(test_log_lines_that_do_not_fit_are_counted),
+    TEST(test_log_lines_show_while_a_command_waits),
+    TEST(test_log_lines_stay_out_of_a_console),
+    cmocka_unit_test_setup(test_the_end, setup), /* the last: the monitor does not return */
+};
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        TEST(test_the_prompt_stands_there),
-        TEST(test_mistakes),
-        TEST(test_completion),
-        TEST(test_list),
-        TEST(test_list_of_none),
-        TEST(test_list_of_a_fleet_on_a_slow_line),
-        TEST(test_info),
-        TEST(test_info_of_a_stopped_one),
-        TEST(test_start_waits_and_tells),
-        TEST(test_start_that_ended_already),
-        TEST(test_start_refused),
-        TEST(test_start_that_fails_later),
-        TEST(test_the_other_transitions),
-        TEST(test_ctrl_c_gives_up_waiting),
-        TEST(test_console_passes_every_byte),
-        TEST(test_the_escape_twice_goes_to_the_guest),
-        TEST(test_the_escape_alone_leaves_after_a_while),
-        TEST(test_another_escape_can_be_chosen),
-        TEST(test_console_replays_what_was_missed),
-        TEST(test_console_says_what_was_overwritten),
-        TEST(test_a_flood_leaves_room_for_the_person),
-        TEST(test_console_outlives_the_guest),
-        TEST(test_a_paste_waits_for_a_slow_guest),
-        TEST(test_a_guest_that_does_not_read_can_be_left),
-        TEST(test_log),
-        TEST(test_log_by_the_page),
-        TEST(test_log_of_wide_lines_by_the_page),
-        TEST(test_log_follows),
-        TEST(test_log_of_a_full_ring_keeps_characters_whole),
-        TEST(test_exits),
-        TEST(test_dump),
-        TEST(test_dump_of_a_running_one_waits_for_its_owner),
-        TEST(test_what_is_done_at_once),
-        TEST(test_capabilities_without_virtualisation),
-        TEST(test_capabilities_fit_the_screen),
-        TEST(test_host),
-        TEST(test_images),
-        TEST(test_dmesg),
-        TEST(test_version_and_uptime),
-        TEST(test_help_fits_a_screen),
-        TEST(test_help_about_each_command),
-        TEST(test_batch),
-        TEST(test_batch_refuses_what_does_not_fit),
-        TEST(test_batch_tells_events_between_answers),
-        TEST(test_giving_up_answers_in_batch),
-        TEST(test_log_lines_do_not_tear_the_typed_line),
-        TEST(test_log_lines_of_other_cpus_wait_for_a_poll),
-        TEST(test_log_lines_that_do_not_fit_are_counted),
-        TEST(test_log_lines_show_while_a_command_waits),
-        TEST(test_log_lines_stay_out_of_a_console),
-        cmocka_unit_test_setup(test_the_end, setup), /* the last: the monitor does not return */
-    };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
