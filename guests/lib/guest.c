@@ -199,10 +199,15 @@ int try_wrmsr(u32 msr, u64 value)
     return fault_vector;
 }
 
-static void load_idt(void)
+void guest_load_idt(void)
 {
     struct table_pointer pointer = {sizeof(idt) - 1, (u64)idt};
 
+    __asm__ volatile("lidt %0" : : "m"(pointer));
+}
+
+static void fill_idt(void)
+{
     for (size_t i = 0; i < ARRAY_SIZE(idt); i++) {
         u64 stub = (u64)interrupt_stubs + i * STUB_SIZE;
         idt[i] = (struct gate){
@@ -213,7 +218,6 @@ static void load_idt(void)
             .offset_high = (u32)(stub >> 32),
         };
     }
-    __asm__ volatile("lidt %0" : : "m"(pointer));
 }
 
 /* ---- start and end ---- */
@@ -228,7 +232,8 @@ void guest_init(const struct multiboot_info *info)
     outb(COM1 + UART_LCR, 0x03); /* 8 bits, no parity, 1 stop bit */
     outb(COM1 + UART_FCR, 0x07); /* FIFOs on and empty */
     outb(COM1 + UART_MCR, UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT2);
-    load_idt();
+    fill_idt();
+    guest_load_idt();
 }
 
 _Noreturn void guest_exit(u8 code)

@@ -199,6 +199,9 @@ typedef void interrupt_handler(struct interrupt_frame *frame);
  * reported and dropped. */
 void guest_set_handler(u8 vector, interrupt_handler *handler);
 
+/* What guest_init has done for the first CPU, for each further one. */
+void guest_load_idt(void);
+
 static inline void interrupts_on(void)
 {
     __asm__ volatile("sti" : : : "memory");

@@ -57,7 +57,7 @@ class SystemTest:
     grub: tuple = ()  # commands for GRUB before it loads the hypervisor
     grub_files: tuple = ()
     options: tuple = ()  # of the emulator's own
-    icount: bool = False  # QEMU's clock counts instructions, as Bochs's always does
+    icount: int = None  # QEMU: an instruction takes 2^icount ns, as Bochs's always take 20
     debugger: bool = False  # QEMU waits for one at Machine.debugger_path
     debugger_commands: Callable = None  # returns what Bochs's own debugger is to do
 
@@ -109,8 +109,8 @@ class Machine:
                    "--timeout", str(self.test.timeout), "--log", self.emulator_log]
         if self.test.cpu_model:
             command += ["--cpu-model", self.test.cpu_model]
-        if self.test.icount and self.test.emulator == "qemu":
-            command += ["--icount", "0"]
+        if self.test.icount is not None and self.test.emulator == "qemu":
+            command += ["--icount", str(self.test.icount)]
         if self.test.debugger_commands:
             commands = f"{self.folder}/debugger-commands"
             with open(commands, "w", encoding="utf-8") as file:
