@@ -13,6 +13,7 @@
 #include "svm/msr.h"
 
 #define ASID_FIRST 1 /* 0 is the host's */
+#define OPCODE_HLT 0xF4
 
 /* Spinning vCPUs exit after this many PAUSEs that come within so many cycles of each other. */
 #define PAUSE_COUNT     3000
@@ -234,6 +235,16 @@ static void notice_xcr0(struct vcpu *vcpu)
         vcpu->xcr0 = read_xcr0();
 }
 
+/* VMRUN on QEMU's TCG (7.2) forgets the interrupt shadow, so that a window opens before the HLT
+ * which that interrupt was to end: the guest would halt behind its handler. */
+static bool halts_in_shadow(struct vcpu *vcpu)
+{
+    u8 opcode;
+
+    return svm_cpuid.tcg && vmcb_interrupt_shadow(vcpu->hvm->vmcb) & INTERRUPT_SHADOW &&
+           vcpu_fetch(vcpu, &opcode, 1) == 1 && opcode == OPCODE_HLT;
+}
+
 static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
 {
     struct hvm_cpu *cpu = vcpu->cpu->hvm;
@@ -244,6 +255,10 @@ static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
     if ((hvm->window_wanted && svm_can_inject(vcpu, EVENT_INTERRUPT)) ||
         (hvm->nmi_wanted && svm_can_inject(vcpu, EVENT_NMI))) {
         *exit = (struct exit){.kind = EXIT_WINDOW, .reason = VMEXIT_VINTR};
+        return;
+    }
+    if (hvm->window_wanted && halts_in_shadow(vcpu)) {
+        *exit = (struct exit){.kind = EXIT_HLT, .reason = VMEXIT_HLT};
         return;
     }
     prepare_asid(hvm, cpu);

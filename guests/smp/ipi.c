@@ -294,7 +294,8 @@ static u64 run_kind(const struct kind *next)
     u64 all_sent = 0, all_received = 0;
 
     kind = next;
-    if (kind->cpus_max && cpu_count > kind->cpus_max)
+    if ((kind->cpus_max && cpu_count > kind->cpus_max) ||
+        (guest_option("only") && !guest_option_is("only", kind->name)))
         return 0;
     run_on_all(clear);
     if (kind->destination_format)
@@ -317,6 +318,8 @@ void mode_ipi(void)
 
     if (cpu_count > SENDERS_MAX)
         fail("CPUs", cpu_count, SENDERS_MAX);
+    if (guest_option("only"))
+        kinds = 1;
     quota = guest_option_number("count", 10000) / (kinds * cpu_count) + 1;
     guest_set_handler(VECTOR_NMI, on_nmi);
     for (u32 i = 0; i < cpu_count; i++)

@@ -2,7 +2,7 @@
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 /* Uses all its CPUs as mode=NAME tells:
  *   up     starts them (start=all: by broadcast) and ends
- *   ipi    count=N interprocessor interrupts of every kind, each acknowledged
+ *   ipi    count=N interprocessor interrupts of every kind (or only=KIND), each acknowledged
  *   spin   handovers=N of a lock that passes round, work=N loops for each
  *   burn   counts loops on every CPU for ever, and prints the count every window=MS
  *   halt   halts all, interrupts=on or off, for ever

@@ -407,6 +407,24 @@ static void a_window_that_is_open_needs_no_entry(void **state)
     assert_int_equal(run(interrupted).kind, EXIT_INTERRUPT);
 }
 
+/* TCG's VMRUN forgets the shadow: the interrupt would come before the HLT that it is to end. */
+static void tcg_halts_behind_sti_before_a_window(void **state)
+{
+    svm_cpuid.tcg = true;
+    CODE(INSN_MODE_64, "\xF4");
+    vmcb_set_rflags(vmcb, RFLAGS_IF);
+    vmcb_set_interrupt_shadow(vmcb, INTERRUPT_SHADOW);
+    assert_int_equal(run(ends_the_shadow).kind, EXIT_INTERRUPT); /* no interrupt waits */
+    vmcb_set_interrupt_shadow(vmcb, INTERRUPT_SHADOW);
+    svm_ops.request_window(&vcpu, EVENT_INTERRUPT, true);
+    assert_int_equal(run(must_not_run).kind, EXIT_HLT);
+    assert_true(svm_ops.skip_instruction(&vcpu, 0));
+    assert_true(svm_can_inject(&vcpu, EVENT_INTERRUPT));
+    CODE(INSN_MODE_64, "\x90");
+    vmcb_set_interrupt_shadow(vmcb, INTERRUPT_SHADOW);
+    assert_int_equal(run(ends_the_shadow).kind, EXIT_INTERRUPT);
+}
+
 static void takes_virtual_interrupt(struct vmcb *v, u64 gpr[GPR_COUNT])
 {
     v->control.vintr &= ~VINTR_IRQ;
@@ -894,6 +912,7 @@ int main(void)
         TEST(interrupts_wait_for_their_window),
         TEST(a_window_opens_once),
         TEST(a_window_that_is_open_needs_no_entry),
+        TEST(tcg_halts_behind_sti_before_a_window),
         TEST(tcg_gets_interrupts_by_v_irq),
         TEST(an_nmi_blocks_until_iret),
         TEST(real_mode_takes_no_error_codes),
