@@ -401,7 +401,7 @@ static u64 housekeeping(struct cpu *cpu)
     bool soon;
 
     terminal_poll();
-    soon = monitor_poll() || terminal_irq() == HOST_UART_NO_IRQ;
+    soon = monitor_poll() || terminal_is_polled();
     if (do_lifecycle(cpu))
         return 0;
     return soon ? rdtsc() + host_ns_to_tsc(CONSOLE_POLL_NS) : DEADLINE_NONE;

@@ -137,6 +137,11 @@ u8 terminal_irq(void)
     return terminal.present ? terminal.uart.irq : HOST_UART_NO_IRQ;
 }
 
+bool terminal_is_polled(void)
+{
+    return terminal.present && !terminal.interrupts;
+}
+
 bool terminal_use_interrupts(void)
 {
     if (terminal_irq() == HOST_UART_NO_IRQ)

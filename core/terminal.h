@@ -23,9 +23,11 @@ size_t terminal_read(char *to, size_t size);
 bool terminal_init(u16 port, u32 baud);
 
 /* Lets the UART interrupt from now on. `handler_vector` is routed to it already; false when this
- * UART has no known interrupt, and terminal_poll must be called often. */
+ * UART has no known interrupt. */
 bool terminal_use_interrupts(void);
 u8 terminal_irq(void);
+/* No interrupt tells of this UART: terminal_poll must be called often. */
+bool terminal_is_polled(void);
 void terminal_poll(void);
 
 /* Without the lock, after all that is queued, waiting for the UART: for panic. */

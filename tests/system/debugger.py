@@ -11,7 +11,7 @@ import time
 from harness import ROOT
 
 IMAGE = f"{ROOT}/build/bulkhead.elf"
-RAX, RBX, RCX = 0, 1, 2  # numbers of registers in the protocol
+RAX, RBX, RCX, RSP = 0, 1, 2, 7  # numbers of registers in the protocol
 INTERRUPT = b"\x03"
 ANSWER_TIMEOUT, RUN_TIMEOUT = 20, 60  # seconds
 RFLAGS_IF = 1 << 9
@@ -104,6 +104,9 @@ class Debugger:
     def read(self, address, size):
         return bytes.fromhex(self.ask(f"m{address:x},{size:x}"))
 
+    def can_read(self, address):
+        return not self.ask(f"m{address:x},1").startswith("E")
+
     def write(self, address, data):
         self.order(f"M{address:x},{len(data):x}:{data.hex()}")
 
@@ -116,13 +119,18 @@ class Debugger:
                 said += bytes.fromhex(answer[1:]).decode()
         return said
 
-    def is_halted(self):
-        """Is the CPU in HLT with interrupts off? It is stopped for the look."""
+    def registers(self):
+        """QEMU's text of every CPU's. They are stopped for the look."""
         self.interrupt()
-        registers = self.monitor("info registers")
+        text = self.monitor("info registers -a")
         self.go_on()
-        flags = int(re.search(r"[RE]FL=([0-9a-f]+)", registers)[1], 16)
-        return "HLT=1" in registers and not flags & RFLAGS_IF
+        return text
+
+    def is_halted(self):
+        """Are all CPUs in HLT with interrupts off?"""
+        text = self.registers()
+        flags = re.findall(r"[RE]FL=([0-9a-f]+)", text)
+        return "HLT=0" not in text and not any(int(word, 16) & RFLAGS_IF for word in flags)
 
 
 def address_of(symbol):

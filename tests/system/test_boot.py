@@ -10,7 +10,8 @@ from harness import AMD, BOTH, system_test
 
 HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\nautostart = no\n"
 # Multiboot2 specification 2.0, section 3.6
-TAG_END, TAG_MODULE, TAG_MEMORY_MAP, TAG_EFI_BOOT_SERVICES = 0, 3, 6, 18
+TAG_END, TAG_MODULE, TAG_MEMORY_MAP = 0, 3, 6
+TAG_OLD_RSDP, TAG_NEW_RSDP, TAG_EFI_BOOT_SERVICES = 14, 15, 18
 MULTIBOOT1_MAGIC = 0x2BADB002
 HEADER, MODULE, MAP_HEADER, MAP_ENTRY = "<II", "<II", "<II", "<QQII"
 MEMORY_AVAILABLE, MEMORY_RESERVED = 1, 2
@@ -181,6 +182,22 @@ def boot_stops(machine):
     information.write(debugger)
     debugger.go_on()
     expect_halt(machine, debugger, sentence)
+
+
+@system_test(HELLO, **AMD, cpus=2, memory=256, debugger=True, grub=STOP_IN_GRUB)
+def boots_without_acpi(machine):
+    debugger = Debugger.in_grub(machine)
+    debugger.run_to(address_of("boot_entry"))
+    information = BootInformation.read(debugger)
+    information.drop(TAG_OLD_RSDP)
+    information.drop(TAG_NEW_RSDP)
+    information.write(debugger)
+    debugger.leave()
+    log = machine.boot()
+    assert "the boot loader found no RSDP: only this CPU is used" in log, log
+    assert "PIT" in log and machine.json("host")["cpus"] == 1, log
+    assert machine.json("start hello")["ok"]
+    machine.wait_in_log("hello", "heartbeat 1")
 
 
 # CPUs that not even the monitor can run on.

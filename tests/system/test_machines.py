@@ -160,6 +160,10 @@ def refuses_guests(machine, words):
         ("athlon64", VTX, "athlon64_clawhammer", "does not offer AMD-V"),
         ("no-svm", AMD, "EPYC,-svm", "does not offer AMD-V"),
         ("no-nested-paging", AMD, "EPYC,+svm,-npt", "nested paging"),
+        ("no-secondary-controls", {**VTX, "cmdline": without("secondary controls")}, None,
+         "no secondary processor-based controls"),
+        ("no-msr-bitmaps", {**VTX, "cmdline": without("MSR bitmaps")}, None,
+         "VT-x lacks what is needed here: MSR bitmaps"),
         ("neither", AMD, "EPYC,-svm,vendor=CentaurHauls",
          "not an x86-64 CPU with VT-x or AMD-V", "CentaurHauls"),
     )
@@ -244,6 +248,18 @@ def svm_unlocked_by_firmware(machine):
     assert "enabled here" in note and f"AMD-V is used: {note}" in log, (note, log)
     machine.wait_in_log("hello", "heartbeat 1")
     machine.power_off()
+
+
+# IA32_APIC_BASE: enabled, in x2APIC mode, of the first CPU. Only there do CPUs have a choice.
+X2APIC_BASE = "0xfee00d00"
+FIRMWARE_X2APIC = ("insmod rdmsr", "insmod wrmsr", f"wrmsr 0x1b {X2APIC_BASE}", "rdmsr 0x1b")
+
+
+@system_test(PC, **VTX, cpus=2, memory=256, grub=FIRMWARE_X2APIC, timeout=300)
+def firmware_in_x2apic_mode(machine):
+    log = machine.boot()
+    assert X2APIC_BASE in log and "2 of 2 CPUs are up" in log, log
+    passes_as_a_pc(machine)
 
 
 @system_test(PC, BOTH, memory=256)

@@ -1,26 +1,88 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # SPDX-FileCopyrightText: The Bulkhead authors
 """What a broken invariant of the hypervisor's own looks like: a debugger breaks it from outside."""
-from debugger import RAX, Debugger, address_of, find_instruction
+import re
+
+from debugger import RAX, RSP, Debugger, address_of, find_instruction
 from harness import AMD, UP, VTX, system_test
 
 # No guest runs: what the debugger stops is the hypervisor.
 HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\nautostart = no\n"
 UD2 = b"\x0f\x0b"
+PAGE = 4096
+STACK_PAGES_MAX = 16
+# SDM volume 3, "IA32_MCi_STATUS MSRs" and "IA32_MCG_STATUS MSR"
+MACHINE_CHECK = "mce 0 1 0xb200000000000000 0x4 0 0"  # valid, uncorrected; in progress
 
 
-@system_test(HELLO, emulator="qemu", memory=256, debugger=True)
+def invalid_opcode(debugger):
+    debugger.write(address_of("monitor_poll"), UD2)
+
+
+def stack_overflow(debugger):
+    """All of the stack is used up but for one word: the guard page is below."""
+    debugger.run_to(address_of("monitor_poll"))
+    bottom = debugger.register(RSP) & -PAGE
+    for _ in range(STACK_PAGES_MAX):
+        if not debugger.can_read(bottom - PAGE):
+            break
+        bottom -= PAGE
+    assert not debugger.can_read(bottom - PAGE), "the stack has no guard page"
+    debugger.set_register(RSP, bottom + 8)
+
+
+def machine_check(debugger):
+    debugger.monitor(MACHINE_CHECK)
+
+
+@system_test(HELLO, {
+    "invalid-opcode": {"parameter": (invalid_opcode, r"exception 6 \(invalid opcode\)",
+                                     r".* monitor_poll\+0x0\r\n.*sched_loop\+0x")},
+    "stack-overflow": {"parameter": (stack_overflow, r"exception 8 \(double fault\)",
+                                     r".* monitor_poll\+0x")},
+    "machine-check": {"parameter": (machine_check, r"exception 18 \(machine check\)", r".*\+0x")},
+}, **AMD, cpus=2, memory=256, debugger=True)
 def a_panic_says_where(machine):
+    breaks, exception, backtrace = machine.test.parameter
     machine.boot()
     debugger = Debugger(machine)
-    debugger.write(address_of("monitor_poll"), UD2)
-    debugger.go_on()
     machine.send("\r")
-    machine.line.expect(r"PANIC: exception 6 \(invalid opcode\)[^\n]*\n")
-    machine.line.expect(r"backtrace:\r\n.* monitor_poll\+0x0\r\n.*sched_loop\+0x")
+    breaks(debugger)
+    debugger.go_on()
+    machine.line.expect(rf"PANIC: {exception}[^\n]*\n")
+    machine.line.expect(rf"backtrace:\r\n{backtrace}")
     dump = machine.line.before
     machine.line.expect_exact("\n")
     assert b"PANIC" not in machine.line.before, dump
+    machine.wait_until("all CPUs halt", debugger.is_halted, 20)
+
+
+@system_test(HELLO, **AMD, cpus=2, memory=256, debugger=True)
+def an_nmi_is_told_of(machine):
+    machine.boot()
+    debugger = Debugger(machine)
+    debugger.monitor("nmi")
+    debugger.go_on()
+    machine.send("\r")  # it may have come just before the CPU went to rest
+    machine.expect_exact("NMI ignored")
+    machine.command("")
+    machine.power_off()
+
+
+# SDM volume 3, "Control Registers" and "Extended Feature Enable Register"
+CR0_WP, CR4_SMEP, CR4_SMAP, EFER_NXE = 1 << 16, 1 << 20, 1 << 21, 1 << 11
+
+
+@system_test(HELLO, **AMD, cpus=2, memory=256, debugger=True)
+def every_cpu_protects_the_hypervisor_from_itself(machine):
+    machine.boot()
+    debugger = Debugger(machine)
+    debugger.go_on()
+    text = debugger.registers()
+    for register, wanted in ("CR0", CR0_WP), ("CR4", CR4_SMEP | CR4_SMAP), ("EFER", EFER_NXE):
+        values = [int(word, 16) for word in re.findall(rf"\b{register} ?=([0-9a-f]+)", text)]
+        assert len(values) == 2 and all(value & wanted == wanted for value in values), text
+    machine.power_off()
 
 
 NEIGHBOURS = """
