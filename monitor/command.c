@@ -216,6 +216,14 @@ static const struct command commands[] = {
         .run = run_dmesg,
     },
     {
+        .name = "metrics",
+        .summary = "numbers for Prometheus",
+        .details = "Prints all counters in the text format of Prometheus, under the names of\n"
+                   "prometheus-libvirt-exporter where it has them.",
+        .example = "metrics",
+        .run = run_metrics,
+    },
+    {
         .name = "version",
         .summary = "which Bulkhead this is",
         .details = "Prints the version.",

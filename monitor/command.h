@@ -147,6 +147,9 @@ enum progress run_uptime(struct request *request);
 enum progress run_poweroff(struct request *request);
 enum progress run_reboot_host(struct request *request);
 
+/* commands_metrics.c */
+enum progress run_metrics(struct request *request);
+
 /* commands_log.c */
 enum progress run_log(struct request *request);
 enum progress run_dmesg(struct request *request);

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Bulkhead authors
 """The monitor's commands, each asked on a machine that runs guests."""
 import re
+import subprocess
 
 from harness import BOTH, system_test
 
@@ -195,4 +196,46 @@ def set_while_it_runs(machine):
     assert [vcpu["cpu"] for vcpu in machine.info("web")["vcpu"]] == [1, 1]
     refused(machine, "set web memory=12Q", "memory: '12Q' is not a size")
     refused(machine, "set web kernel=no.elf", "kernel: there is no module 'no.elf'")
+    machine.power_off()
+
+
+def check_metrics(text):
+    """promtool has nothing to say against it, naming conventions included."""
+    result = subprocess.run(["promtool", "check", "metrics"], input=text, text=True,
+                            capture_output=True, check=False)
+    assert result.returncode == 0 and not result.stderr, result.stderr
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+            for line in text.splitlines() if not line.startswith("#")}
+
+
+STATES = {"running": 1, "blocked": 2, "paused": 3, "stopped": 5, "crashed": 6}
+
+
+@system_test(SPINS + TWO, BOTH, memory=256, cpus=2)
+def metrics(machine):
+    machine.boot()
+    machine.wait_in_log("hello", "heartbeat 1")
+    machine.wait_for_state("crash", "crashed")
+    assert machine.json("pause deaf")["ok"] and machine.json("destroy spin")["ok"]
+    text = machine.json("metrics")["metrics"]
+    samples = check_metrics(text)
+    listed = machine.partitions()
+    for name, partition in listed.items():
+        def value(metric):
+            return samples[f'{metric}{{domain="{name}"}}']
+        if name != "hello":  # which comes and goes
+            assert value("libvirt_domain_info_vstate") == STATES[partition["state"]], partition
+            assert value("libvirt_domain_info_cpu_time_seconds_total") == \
+                partition["cpu_time_ns"] / 1e9, (name, partition)
+            exits = sum(count for sample, count in samples.items() if sample.startswith(
+                f'bulkhead_domain_exits_total{{domain="{name}",'))
+            assert exits == partition["exits"], (exits, partition)
+        assert value("libvirt_domain_info_maximum_memory_bytes") == 8 << 20
+        assert value("libvirt_domain_info_memory_usage_bytes") == (0 if name == "spin" else 8 << 20)
+    assert samples['bulkhead_cpu_seconds_total{cpu="1"}'] > 0
+    later = check_metrics(machine.json("metrics")["metrics"])
+    for sample, before in samples.items():
+        if sample.partition("{")[0].endswith("_total"):
+            assert later[sample] >= before, sample
+    assert set(check_metrics(machine.command("metrics") + "\n")) == set(later)
     machine.power_off()

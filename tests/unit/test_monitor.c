@@ -1184,6 +1184,33 @@ static void test_what_is_done_at_once(void **state)
     }
 }
 
+static void test_metrics(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+    const char *text;
+
+    add_vm("db", VM_STOPPED);
+    vm->vcpus[0]->statistics.guest_cycles = 2500000001;
+    vm->vcpus[0]->statistics.exits[EXIT_HLT] = 7;
+    vm->starts = 3;
+    text = answer("metrics");
+    assert_non_null(strstr(text, "# HELP libvirt_domain_info_vstate "));
+    assert_non_null(strstr(text, "# TYPE libvirt_domain_info_vstate gauge\r\n"
+                                 "libvirt_domain_info_vstate{domain=\"web\"} 1\r\n"
+                                 "libvirt_domain_info_vstate{domain=\"db\"} 5\r\n#"));
+    assert_non_null(strstr(text, "# TYPE libvirt_domain_info_cpu_time_seconds_total counter\r\n"
+                                 "libvirt_domain_info_cpu_time_seconds_total{domain=\"web\"} "
+                                 "2.500000001\r\n"));
+    assert_non_null(
+        strstr(text, "libvirt_domain_vcpu_time_seconds_total{domain=\"web\",vcpu=\"0\"} 2.5"));
+    assert_non_null(strstr(text, "bulkhead_domain_exits_total{domain=\"web\",kind=\"hlt\"} 7\r\n"));
+    assert_non_null(strstr(text, "bulkhead_domain_starts_total{domain=\"web\"} 3\r\n"));
+    assert_non_null(strstr(text, "bulkhead_cpu_idle_seconds_total{cpu=\"1\"} 0.000000000\r\n"));
+    text = json_answer("metrics -o json");
+    assert_non_null(strstr(text, "{\"ok\":true,\"metrics\":\"# HELP libvirt_up "));
+    assert_null(strstr(text, "\\r"));
+}
+
 /* ---- configuration ---- */
 
 static void add_image(const char *name)
@@ -1649,6 +1676,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_dump),
     TEST(test_dump_of_a_running_one_waits_for_its_owner),
     TEST(test_what_is_done_at_once),
+    TEST(test_metrics),
     TEST(test_create),
     TEST(test_create_refused),
     TEST(test_create_that_cannot_start_leaves_nothing),
