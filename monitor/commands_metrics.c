@@ -13,7 +13,8 @@
 #include "monitor/command.h"
 
 #define NS_PER_S   1000000000UL
-#define LINE_SIZE  192
+#define LINE_SIZE  256
+#define LABELS     96
 #define VALUES_MAX 12
 #define PAGE_BYTES 4096
 
@@ -63,7 +64,7 @@ static const struct family version_families[] = {
 
 static void fill_version(const struct vm *vm, u32 index, char *labels, u64 *values)
 {
-    snprintf(labels, LINE_SIZE, "{version=\"%s\"}", bulkhead_version);
+    snprintf(labels, LABELS, "{version=\"%s\"}", bulkhead_version);
     values[0] = 1;
 }
 
@@ -83,7 +84,7 @@ static void fill_cpu(const struct vm *vm, u32 index, char *labels, u64 *values)
     const struct cpu *cpu = cpus[index];
     const u64 all[] = {cpu->idle_cycles, cpu->own_cycles, cpu->charged - cpu->started};
 
-    snprintf(labels, LINE_SIZE, "{cpu=\"%u\"}", index);
+    snprintf(labels, LABELS, "{cpu=\"%u\"}", index);
     memcpy(values, all, sizeof(all));
 }
 
@@ -132,7 +133,7 @@ static void fill_domain(const struct vm *vm, u32 index, char *labels, u64 *value
         vm->console.written,
     };
 
-    snprintf(labels, LINE_SIZE, "{domain=\"%s\"}", vm->config.name);
+    snprintf(labels, LABELS, "{domain=\"%s\"}", vm->config.name);
     memcpy(values, all, sizeof(all));
 }
 
@@ -150,7 +151,7 @@ static void fill_vcpu(const struct vm *vm, u32 index, char *labels, u64 *values)
 {
     const struct run_statistics *statistics = &vm->vcpus[index]->statistics;
 
-    snprintf(labels, LINE_SIZE, "{domain=\"%s\",vcpu=\"%u\"}", vm->config.name, index);
+    snprintf(labels, LABELS, "{domain=\"%s\",vcpu=\"%u\"}", vm->config.name, index);
     values[0] = statistics->guest_cycles + statistics->host_cycles;
     values[1] = statistics->steal_cycles;
 }
@@ -170,7 +171,7 @@ static void fill_exit(const struct vm *vm, u32 index, char *labels, u64 *values)
     struct run_statistics sum;
 
     vm_statistics(vm, &sum);
-    snprintf(labels, LINE_SIZE, "{domain=\"%s\",kind=\"%s\"}", vm->config.name,
+    snprintf(labels, LABELS, "{domain=\"%s\",kind=\"%s\"}", vm->config.name,
              exit_kind_name((enum exit_kind)index));
     values[0] = sum.exits[index];
     values[1] = sum.exit_cycles[index];
@@ -219,7 +220,7 @@ static void put_head(struct request *request, const struct family *family)
 static void put_sample(struct request *request, const struct scope *scope,
                        const struct family *family)
 {
-    char line[LINE_SIZE], labels[LINE_SIZE] = "";
+    char line[LINE_SIZE], labels[LABELS] = "";
     u64 values[VALUES_MAX], value;
 
     scope->fill(request->vm, request->row, labels, values);
