@@ -40,6 +40,9 @@ $(BUILD)/boot/%.o $(BUILD)/loader/%.o $(BUILD)/monitor/%.o $(BUILD)/drivers/%.o 
 $(BUILD)/core/config.o $(BUILD)/core/main.o $(BUILD)/core/dump.o $(BUILD)/core/lifecycle.o \
 $(BUILD)/vmx/capability.o $(BUILD)/svm/probe.o: CFLAGS += -Os
 
+# Frames there would link to the guest's RBP.
+$(BUILD)/vmx/fast.o: CFLAGS += -fomit-frame-pointer
+
 $(BUILD)/%.asm.o: %.asm $(BUILD)/offsets.inc Makefile
 	@mkdir -p $(@D)
 	$(NASM) -f elf64 -Werror -I$(BUILD)/ -o $@ $<

@@ -76,21 +76,41 @@ static void set_low(u64 *reg, u64 value, u8 size)
     *reg = (*reg & ~mask) | (value & mask);
 }
 
-static void handle_port_simple(struct vcpu *vcpu, const struct exit *exit)
+static int peek(struct vm *vm, u16 port)
+{
+    int value;
+
+    spin_lock(&vm->lock);
+    value = machine_peek(vm->machine, port);
+    spin_unlock(&vm->lock);
+    return value;
+}
+
+static __attribute__((noinline)) enum exit_kind port_access(struct vcpu *vcpu, u16 port, u8 size,
+                                                            bool write)
 {
     struct access access = {
         .space = SPACE_PORT,
-        .address = exit->port.number,
-        .size = exit->port.size,
-        .write = exit->port.write,
-        .value = vcpu->gpr[GPR_RAX] & address_mask(exit->port.size),
+        .address = port,
+        .size = size,
+        .write = write,
+        .value = vcpu->gpr[GPR_RAX],
     };
 
-    if (!host.hvm->skip_instruction(vcpu, 0))
-        return;
     vcpu_access(vcpu, &access);
-    if (!access.write)
-        set_low(&vcpu->gpr[GPR_RAX], access.value, access.size);
+    if (!write)
+        set_low(&vcpu->gpr[GPR_RAX], access.value, size);
+    return EXIT_PORT;
+}
+
+enum exit_kind vcpu_fast_port(struct vcpu *vcpu, u16 port, u8 size, bool write)
+{
+    int value = write || size != 1 ? -1 : peek(vcpu->vm, port);
+
+    if (value < 0)
+        return port_access(vcpu, port, size, write);
+    set_low(&vcpu->gpr[GPR_RAX], (u8)value, 1);
+    return EXIT_PORT;
 }
 
 /* One INS or OUTS; false when the memory operand is not there: the guest gets a page fault by
@@ -185,8 +205,8 @@ void handle_port(struct vcpu *vcpu, struct exit *exit)
 {
     if (exit->port.string)
         handle_port_string(vcpu, exit);
-    else
-        handle_port_simple(vcpu, exit);
+    else if (host.hvm->skip_instruction(vcpu, 0))
+        vcpu_fast_port(vcpu, exit->port.number, exit->port.size, exit->port.write);
 }
 
 static u64 device_read(struct vcpu *vcpu, u64 gpa, u8 size)

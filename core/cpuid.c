@@ -266,7 +266,7 @@ static u32 xsave_compacted_size(const struct cpuid_policy *policy, u64 xcr0)
     return size;
 }
 
-static struct cpuid_result basic(struct vcpu *vcpu, u32 leaf, u32 subleaf)
+static struct cpuid_result computed(struct vcpu *vcpu, u32 leaf, u32 subleaf)
 {
     const struct cpuid_policy *policy = vcpu->vm->cpuid;
     struct cpuid_result r = policy->basic[leaf];
@@ -297,20 +297,48 @@ static struct cpuid_result basic(struct vcpu *vcpu, u32 leaf, u32 subleaf)
     }
 }
 
-void cpuid_answer(struct vcpu *vcpu)
+static struct cpuid_result answer(struct vcpu *vcpu, u32 leaf, u32 subleaf)
 {
     const struct cpuid_policy *policy = vcpu->vm->cpuid;
-    u32 leaf = vcpu->gpr[GPR_RAX], subleaf = vcpu->gpr[GPR_RCX];
     struct cpuid_result r = {0};
 
     if (leaf <= policy->basic_max)
-        r = basic(vcpu, leaf, subleaf);
+        r = computed(vcpu, leaf, subleaf);
     else if (leaf >= 0x80000000 && leaf <= policy->extended_max)
         r = policy->extended[leaf - 0x80000000];
     else if (leaf >= CPUID_HYPERVISOR && leaf <= CPUID_HYPERVISOR + CPUID_HYPERVISOR_MAX)
         r = policy->hypervisor[leaf - CPUID_HYPERVISOR];
-    vcpu->gpr[GPR_RAX] = r.eax;
-    vcpu->gpr[GPR_RBX] = r.ebx;
-    vcpu->gpr[GPR_RCX] = r.ecx;
-    vcpu->gpr[GPR_RDX] = r.edx;
+    return r;
+}
+
+/* Basic leaves whose answer depends on the vCPU, its state or ECX. */
+#define COMPUTED_LEAVES                                                                            \
+    (BIT(LEAF_FEATURES) | BIT(LEAF_CACHE) | BIT(LEAF_EXTENDED_FEATURES) | BIT(LEAF_TOPOLOGY) |     \
+     BIT(LEAF_XSAVE))
+
+static void set_registers(struct vcpu *vcpu, const struct cpuid_result *r)
+{
+    vcpu->gpr[GPR_RAX] = r->eax;
+    vcpu->gpr[GPR_RBX] = r->ebx;
+    vcpu->gpr[GPR_RCX] = r->ecx;
+    vcpu->gpr[GPR_RDX] = r->edx;
+}
+
+static __attribute__((noinline)) void set_answer(struct vcpu *vcpu, u32 leaf)
+{
+    struct cpuid_result r = answer(vcpu, leaf, vcpu->gpr[GPR_RCX]);
+
+    set_registers(vcpu, &r);
+}
+
+enum exit_kind vcpu_fast_cpuid(struct vcpu *vcpu)
+{
+    const struct cpuid_policy *policy = vcpu->vm->cpuid;
+    u32 leaf = vcpu->gpr[GPR_RAX];
+
+    if (leaf <= policy->basic_max && !(COMPUTED_LEAVES & BIT(leaf)))
+        set_registers(vcpu, &policy->basic[leaf]);
+    else
+        set_answer(vcpu, leaf);
+    return EXIT_CPUID;
 }

@@ -27,10 +27,7 @@ struct cpuid_policy {
 
 _Static_assert(sizeof(struct cpuid_policy) <= 4096, "one page");
 
+/* vcpu_fast_cpuid (core/hvm.h) answers by it. */
 void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count, u64 tsc_hz);
-
-/* The answer for leaf EAX and subleaf ECX of this vCPU's GPRs, put into them. The owner CPU, while
- * attached. */
-void cpuid_answer(struct vcpu *vcpu);
 
 #endif

@@ -2,7 +2,6 @@
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 #include "core/exit.h"
 
-#include "core/cpuid.h"
 #include "core/dump.h"
 #include "core/host.h"
 #include "core/interrupts.h"
@@ -37,7 +36,7 @@ static void handle_window(struct vcpu *vcpu, struct exit *exit)
 static void handle_cpuid(struct vcpu *vcpu, struct exit *exit)
 {
     if (host.hvm->skip_instruction(vcpu, 0))
-        cpuid_answer(vcpu);
+        vcpu_fast_cpuid(vcpu);
 }
 
 static void handle_hlt(struct vcpu *vcpu, struct exit *exit)
@@ -79,10 +78,16 @@ static void handle_xsetbv(struct vcpu *vcpu, struct exit *exit)
     write_xcr0(value);
 }
 
+enum exit_kind vcpu_fast_hypercall(struct vcpu *vcpu)
+{
+    vcpu->gpr[GPR_RAX] = HYPERCALL_ERROR;
+    return EXIT_HYPERCALL;
+}
+
 static void handle_hypercall(struct vcpu *vcpu, struct exit *exit)
 {
     if (host.hvm->skip_instruction(vcpu, 0))
-        vcpu->gpr[GPR_RAX] = HYPERCALL_ERROR;
+        vcpu_fast_hypercall(vcpu);
 }
 
 static void handle_undefined(struct vcpu *vcpu, struct exit *exit)
@@ -183,6 +188,8 @@ static void trace(struct vcpu *vcpu, const struct exit *exit)
 
 void vcpu_handle_exit(struct vcpu *vcpu, struct exit *exit)
 {
+    if (exit->served)
+        return;
     trace(vcpu, exit);
     handlers[exit->kind](vcpu, exit);
 }

@@ -34,6 +34,7 @@ enum exit_kind {
 
 struct exit {
     enum exit_kind kind;
+    bool served;       /* the backend has dealt with it already; nothing else is set */
     u32 reason;        /* the hardware's own code (SDM appendix C; APM volume 2 appendix C) */
     u64 qualification; /* VT-x exit qualification; AMD-V EXITINFO1 */
     union {

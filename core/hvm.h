@@ -165,6 +165,19 @@ enum insn_mode vcpu_insn_mode(struct vcpu *vcpu);
  * on the command line)? */
 bool host_without(const char *feature);
 
+/* Answers to exits that a backend need not describe; it then moves RIP on by itself. They look at
+ * RAX, RBX, RCX and RDX in vcpu->gpr only. The kind of exit that was answered, or EXIT_NONE:
+ * nothing has happened, and the exit is to be described. */
+enum exit_kind vcpu_fast_cpuid(struct vcpu *vcpu);
+enum exit_kind vcpu_fast_hypercall(struct vcpu *vcpu);
+enum exit_kind vcpu_fast_rdmsr(struct vcpu *vcpu);
+enum exit_kind vcpu_fast_wrmsr(struct vcpu *vcpu);
+enum exit_kind vcpu_fast_port(struct vcpu *vcpu, u16 port, u8 size, bool write);
+
+/* After such an answer, while vcpu->interrupts_stale: vcpu_offer_interrupts, where that takes no
+ * more than these registers. False: the vCPU has to be left to the scheduler. */
+bool vcpu_fast_offer(struct vcpu *vcpu);
+
 /* What the guest may have in CR4, EFER and XCR0 by the CPUID policy of its partition. */
 u64 vcpu_cr4_allowed(const struct vcpu *vcpu);
 u64 vcpu_efer_allowed(const struct vcpu *vcpu);

@@ -93,7 +93,7 @@ static void set_adjust(struct vcpu *vcpu, u64 adjust)
     vcpu->tsc_offset = vm_tsc_offset(vm, vcpu);
     spin_unlock(&vm->lock);
     /* An armed TSC deadline has moved. */
-    vcpu->timer_deadline = 0;
+    vcpu->timer_deadline = vcpu->deadline = 0;
     host.hvm->set_tsc_offset(vcpu, vcpu->tsc_offset);
 }
 
@@ -136,6 +136,12 @@ static bool write_apic(struct vcpu *vcpu, u32 index, u64 value)
     };
 
     return vcpu_access(vcpu, &access);
+}
+
+static bool write_deadline(struct vcpu *vcpu, u32 index, u64 value)
+{
+    vcpu_set_tsc_deadline(vcpu, value);
+    return true;
 }
 
 static bool read_feature_control(struct vcpu *vcpu, u32 index, u64 *value)
@@ -269,13 +275,13 @@ static bool read_de_cfg(struct vcpu *vcpu, u32 index, u64 *value)
 
 /* Those that guests write all the time come first. */
 static const struct msr_range ranges[] = {
-    {MSR_TSC_DEADLINE,     1,                       read_apic,            write_apic       },
+    {MSR_TSC_DEADLINE,     1,                       read_apic,            write_deadline   },
     {MSR_X2APIC,           X2APIC_COUNT,            read_apic,            write_apic       },
+    {MSR_TSC_ADJUST,       1,                       read_adjust,          write_adjust     },
     {MSR_TSC,              1,                       read_tsc,             write_tsc        },
     {MSR_PLATFORM_ID,      1,                       read_zero,            NULL             },
     {MSR_APIC_BASE,        1,                       read_apic,            write_apic       },
     {MSR_FEATURE_CONTROL,  1,                       read_feature_control, NULL             },
-    {MSR_TSC_ADJUST,       1,                       read_adjust,          write_adjust     },
     {MSR_BIOS_UPDT_TRIG,   1,                       NULL,                 write_ignored    },
     {MSR_BIOS_SIGN_ID,     1,                       read_zero,            write_ignored    },
     {MSR_MTRRCAP,          1,                       read_mtrrcap,         NULL             },
@@ -333,21 +339,48 @@ static bool unknown_ignored(struct vcpu *vcpu, u32 index, const char *verb)
     return vcpu->vm->config.unknown_msr == UNKNOWN_MSR_IGNORE;
 }
 
-void handle_rdmsr(struct vcpu *vcpu, struct exit *exit)
+static bool read_msr(struct vcpu *vcpu, u32 index, u64 *value)
 {
-    u32 index = exit->msr.index;
     const struct msr_range *range = find(index);
-    u64 value = 0;
 
-    if (!(range && range->read && range->read(vcpu, index, &value)) &&
-        !unknown_ignored(vcpu, index, "reads")) {
-        vcpu_raise_gp(vcpu);
-        return;
-    }
-    if (!host.hvm->skip_instruction(vcpu, 0))
-        return;
+    return range && range->read && range->read(vcpu, index, value);
+}
+
+static void set_value(struct vcpu *vcpu, u64 value)
+{
     vcpu->gpr[GPR_RAX] = (u32)value;
     vcpu->gpr[GPR_RDX] = value >> 32;
+}
+
+enum exit_kind vcpu_fast_rdmsr(struct vcpu *vcpu)
+{
+    u64 value;
+
+    if (!read_msr(vcpu, (u32)vcpu->gpr[GPR_RCX], &value))
+        return EXIT_NONE;
+    set_value(vcpu, value);
+    return EXIT_RDMSR;
+}
+
+/* A write that is refused has changed nothing. */
+enum exit_kind vcpu_fast_wrmsr(struct vcpu *vcpu)
+{
+    u32 index = (u32)vcpu->gpr[GPR_RCX];
+    u64 value = vcpu->gpr[GPR_RDX] << 32 | (u32)vcpu->gpr[GPR_RAX];
+    const struct msr_range *range = find(index);
+
+    return range && range->write && range->write(vcpu, index, value) ? EXIT_WRMSR : EXIT_NONE;
+}
+
+void handle_rdmsr(struct vcpu *vcpu, struct exit *exit)
+{
+    u64 value = 0;
+
+    if (!read_msr(vcpu, exit->msr.index, &value) &&
+        !unknown_ignored(vcpu, exit->msr.index, "reads"))
+        vcpu_raise_gp(vcpu);
+    else if (host.hvm->skip_instruction(vcpu, 0))
+        set_value(vcpu, value);
 }
 
 void handle_wrmsr(struct vcpu *vcpu, struct exit *exit)

@@ -408,7 +408,7 @@ static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
     struct run_statistics *statistics = &vcpu->statistics;
     struct exit exit;
-    u64 deadline, ticks;
+    u64 ticks;
 
     if (vcpu->interrupts_stale || vcpu->timer_deadline <= cpu->charged) {
         vcpu_offer_interrupts(vcpu);
@@ -416,10 +416,11 @@ static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     }
     if (vcpu->run_state != VCPU_RUNNING)
         return;
-    deadline = MIN(MIN(vcpu->slice_end, limit), vcpu->timer_deadline);
+    vcpu->run_limit = MIN(vcpu->slice_end, limit);
+    vcpu->deadline = MIN(vcpu->run_limit, vcpu->timer_deadline);
     if (!host.report.entry_deadline)
-        arm_timer(cpu, cpu->charged, deadline);
-    host.hvm->enter(vcpu, deadline, &exit);
+        arm_timer(cpu, cpu->charged, vcpu->deadline);
+    host.hvm->enter(vcpu, vcpu->deadline, &exit);
     sched_charge(cpu, &statistics->guest_cycles);
     vcpu_handle_exit(vcpu, &exit);
     ticks = sched_charge(cpu, &statistics->host_cycles);

@@ -10,7 +10,8 @@
 #include "drivers/cpu.h"
 #include "lib/arith.h"
 
-#define RFLAGS_IF BIT(9)
+#define RFLAGS_IF    BIT(9)
+#define LAPIC_RESETS (LAPIC_EVENT_INIT | LAPIC_EVENT_SIPI)
 
 /* What a machine's effects need to find their way back to the partition. */
 struct vm_effects {
@@ -82,6 +83,7 @@ static void refresh_deadline(struct vcpu *vcpu)
     const struct vm *vm = vcpu->vm;
 
     vcpu->timer_deadline = host_deadline(vm, machine_deadline(vm->machine, vcpu->index));
+    vcpu->deadline = MIN(vcpu->run_limit, vcpu->timer_deadline);
 }
 
 u64 vcpu_timer_deadline(struct vcpu *vcpu)
@@ -100,7 +102,7 @@ static void refresh_board(struct vcpu *vcpu)
 }
 
 /* Bytes typed while the UART's FIFO was full. vm->lock held. */
-static void feed_input(struct vm *vm, struct effects *effects)
+static inline void feed_input(struct vm *vm, struct effects *effects)
 {
     struct console *console = &vm->console;
 
@@ -109,22 +111,47 @@ static void feed_input(struct vm *vm, struct effects *effects)
                         effects);
 }
 
+/* Can a write have let through an interrupt that waited, or changed what the hardware that delivers
+ * them has to know? What it raised itself has kicked the vCPU. vm->lock held. */
+static bool opens_way(const struct vcpu *vcpu, const struct access *access, u32 ioapic_generation)
+{
+    if (access->space == SPACE_PORT)
+        return false;
+    return access->address == MSR_IA32_APIC_BASE || lapic_highest_irr(vcpu->lapic) >= 0 ||
+           vcpu->vm->machine->intr || vcpu->vm->machine->ioapic.generation != ioapic_generation;
+}
+
 bool vcpu_access(struct vcpu *vcpu, struct access *access)
 {
     struct vm *vm = vcpu->vm;
     struct vm_effects context = effects_of(vm, vcpu->index);
+    u32 ioapic_generation;
     bool claimed;
 
     spin_lock(&vm->lock);
+    ioapic_generation = vm->machine->ioapic.generation;
     claimed = machine_access(vm->machine, vcpu->index, access, &context.effects);
     feed_input(vm, &context.effects);
-    refresh_deadline(vcpu);
-    refresh_board(vcpu);
+    /* A read at most fires a timer: its next expiry is later. */
+    if (access->write) {
+        refresh_deadline(vcpu);
+        refresh_board(vcpu);
+        if (opens_way(vcpu, access, ioapic_generation))
+            vcpu->interrupts_stale = true;
+    }
     spin_unlock(&vm->lock);
-    /* An EOI or a lower TPR may let the next vector through. */
-    if (access->write && access->space != SPACE_PORT && access->address != MSR_IA32_TSC_DEADLINE)
-        vcpu->interrupts_stale = true;
     return claimed;
+}
+
+void vcpu_set_tsc_deadline(struct vcpu *vcpu, u64 deadline)
+{
+    struct vm *vm = vcpu->vm;
+    struct vm_effects context = effects_of(vm, vcpu->index);
+
+    spin_lock(&vm->lock);
+    machine_set_tsc_deadline(vm->machine, vcpu->index, deadline, &context.effects);
+    refresh_deadline(vcpu);
+    spin_unlock(&vm->lock);
 }
 
 void vm_input(struct vm *vm, u8 byte)
@@ -207,7 +234,7 @@ static void take_resets(struct vcpu *vcpu)
         vcpu_state_reset(&state, true);
     if (lapic->events & LAPIC_EVENT_SIPI)
         vcpu_state_sipi(&state, lapic->sipi_vector);
-    lapic->events &= ~(LAPIC_EVENT_INIT | LAPIC_EVENT_SIPI);
+    lapic->events &= ~LAPIC_RESETS;
     vcpu->activity = lapic->wait_for_sipi ? ACTIVITY_WAIT_FOR_SIPI : ACTIVITY_ACTIVE;
     host.hvm->load_state(vcpu, &state);
 }
@@ -265,6 +292,21 @@ static void offer_interrupt(struct vcpu *vcpu, struct effects *effects)
     host.hvm->request_window(vcpu, EVENT_INTERRUPT, extint || vector >= 0);
 }
 
+/* vm->lock held. */
+static void offer(struct vcpu *vcpu, struct effects *effects)
+{
+    vcpu->interrupts_stale = false;
+    if (vcpu->lapic->events & LAPIC_RESETS)
+        take_resets(vcpu);
+    refresh_deadline(vcpu);
+    if (should_block(vcpu)) {
+        sched_block(vcpu);
+    } else {
+        offer_nmi(vcpu);
+        offer_interrupt(vcpu, effects);
+    }
+}
+
 void vcpu_offer_interrupts(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
@@ -274,15 +316,23 @@ void vcpu_offer_interrupts(struct vcpu *vcpu)
     if (rdtsc() >= vcpu->timer_deadline)
         machine_tick(vm->machine, vcpu->index, &context.effects);
     lapic_take_posted(vcpu->lapic);
-    vcpu->interrupts_stale = false;
-    if (vcpu->lapic->events & (LAPIC_EVENT_INIT | LAPIC_EVENT_SIPI))
-        take_resets(vcpu);
-    refresh_deadline(vcpu);
-    if (should_block(vcpu)) {
-        sched_block(vcpu);
-    } else {
-        offer_nmi(vcpu);
-        offer_interrupt(vcpu, &context.effects);
+    offer(vcpu, &context.effects);
+    spin_unlock(&vm->lock);
+}
+
+bool vcpu_fast_offer(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    struct vm_effects context;
+    bool simple;
+
+    spin_lock(&vm->lock);
+    simple = !vcpu->cpu->reschedule && !(vcpu->lapic->events & LAPIC_RESETS);
+    if (simple) {
+        context = effects_of(vm, vcpu->index);
+        lapic_take_posted(vcpu->lapic);
+        offer(vcpu, &context.effects);
     }
     spin_unlock(&vm->lock);
+    return simple && vcpu->run_state == VCPU_RUNNING;
 }

@@ -159,6 +159,31 @@ static enum port_group find_group(u64 port)
     return port < PORTS_USED ? group_of[port >> GROUP_SHIFT] : GROUP_NONE;
 }
 
+static bool byte_access(struct machine *machine, struct access *access, struct effects *effects)
+{
+    bus_byte_handler *handler = port_groups[find_group(access->address)].byte;
+    u8 value = access->value;
+
+    if (handler == NULL || !handler(machine, access->address, &value, access->write, effects))
+        return false;
+    access->value = value;
+    return true;
+}
+
+int machine_peek(const struct machine *machine, u16 port)
+{
+    switch (find_group(port)) {
+    case GROUP_NONE:
+        return 0xFF;
+    case GROUP_PIC:
+        return pic_peek(&machine->pic, port);
+    case GROUP_UART:
+        return uart_peek(&machine->uart, port - PORT_COM1);
+    default:
+        return -1;
+    }
+}
+
 /* A bus of bytes: each goes to whom its port belongs, and reads FFh where there is nobody. */
 static bool byte_accesses(struct machine *machine, struct access *access, struct effects *effects)
 {
@@ -190,6 +215,8 @@ static bool port_access(struct machine *machine, struct access *access, struct e
     }
     if (handler != NULL && within + access->size <= GROUP_SIZE)
         return handler(machine, access, effects);
+    if (access->size == 1)
+        return byte_access(machine, access, effects);
     return byte_accesses(machine, access, effects);
 }
 

@@ -29,7 +29,7 @@ bool machine_extint_pending(const struct machine *machine, u32 vcpu)
 {
     const struct lapic *lapic = &machine->lapics[vcpu];
 
-    if (!pic_output(&machine->pic))
+    if (!machine->intr)
         return false;
     /* With the APIC off the pin is the CPU's INTR, which is wired to the first one only. */
     if (lapic_takes_extint(lapic) && (vcpu == 0 || lapic_is_enabled(lapic)))
@@ -126,6 +126,13 @@ void machine_lapic_written(struct machine *machine, u32 vcpu, u32 offset, struct
             lapic->registers[LAPIC_ICR_LOW >> 4].reserved[0];
     outcome = lapic_mmio_write(lapic, offset, value, machine->tsc_hz, effects, &eoi_vector);
     board_lapic_outcome(machine, vcpu, outcome, eoi_vector, effects);
+}
+
+void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,
+                              struct effects *effects)
+{
+    lapic_timer_tick(&machine->lapics[vcpu], machine->tsc_hz, effects);
+    lapic_timer_set_deadline(&machine->lapics[vcpu], deadline, machine->tsc_hz, effects);
 }
 
 /* ---- time ----------------------------------------------------------------------------------- */

@@ -57,6 +57,10 @@ void machine_reset(struct machine *machine, struct effects *effects);
 bool machine_access(struct machine *machine, u32 vcpu, struct access *access,
                     struct effects *effects);
 
+/* What one byte at a port reads, where reading it has no effects and no time goes into it; else -1,
+ * and it is machine_access's. Those that are polled or stay without an answer. */
+int machine_peek(const struct machine *machine, u16 port);
+
 /* When machine_tick next has work for this vCPU (machine time), or DEADLINE_NONE. The board's
  * timers (PIT, RTC, PM timer) are counted as vCPU 0's, so any vCPU's access may move that one. */
 u64 machine_deadline(const struct machine *machine, u32 vcpu);
@@ -80,6 +84,10 @@ bool machine_press_power_button(struct machine *machine, struct effects *effects
 
 /* The board's NMI: to every vCPU that wants it (LINT1). */
 void machine_nmi(struct machine *machine, struct effects *effects);
+
+/* A write of IA32_TSC_DEADLINE; what machine_access does for it. */
+void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,
+                              struct effects *effects);
 
 /* For hardware that virtualises the APIC. After an APIC-write exit: the new value stands in the
  * register at `offset` already, act on it. After an EOI-induced exit: `vector`'s EOI was

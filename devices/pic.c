@@ -253,6 +253,15 @@ static u8 chip_read(struct pic_chip *chip, bool is_master, bool data_port)
     return chip->read_isr ? chip->isr : chip_requests(chip);
 }
 
+int pic_peek(const struct pic *pic, u16 port)
+{
+    const struct pic_chip *chip = &pic->chips[port == PORT_PIC_MASTER + 1 ? MASTER : SLAVE];
+
+    if (chip->poll || (port != PORT_PIC_MASTER + 1 && port != PORT_PIC_SLAVE + 1))
+        return -1;
+    return chip->imr;
+}
+
 u8 pic_read(struct pic *pic, u16 port)
 {
     u32 which = port >= PORT_PIC_SLAVE && port != PORT_ELCR_MASTER;

@@ -31,6 +31,9 @@ struct pic {
  * level-triggered. */
 void pic_init(struct pic *pic);
 
+/* What the port reads, where that has no effects and depends on no line; else -1. */
+int pic_peek(const struct pic *pic, u16 port);
+
 /* One byte at one of the ports 20h, 21h, A0h, A1h, 4D0h, 4D1h. */
 u8 pic_read(struct pic *pic, u16 port);
 void pic_write(struct pic *pic, u16 port, u8 value);

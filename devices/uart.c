@@ -132,14 +132,22 @@ static u8 read_iir(struct uart *uart)
     return interrupt | (uart->fcr & FCR_ENABLE ? IIR_FIFOS : 0);
 }
 
+static u8 line_status(const struct uart *uart)
+{
+    return LSR_THRE | LSR_TEMT | uart->line_errors | (uart->rx_count != 0 ? LSR_DR : 0);
+}
+
 static u8 read_lsr(struct uart *uart)
 {
-    u8 value = LSR_THRE | LSR_TEMT | uart->line_errors;
+    u8 value = line_status(uart);
 
-    if (uart->rx_count != 0)
-        value |= LSR_DR;
     uart->line_errors = 0;
     return value;
+}
+
+int uart_peek(const struct uart *uart, u32 offset)
+{
+    return offset == UART_LSR && uart->line_errors == 0 ? line_status(uart) : -1;
 }
 
 static u8 read_msr(struct uart *uart)

@@ -26,6 +26,8 @@ void uart_init(struct uart *uart);
 /* One register, `offset` 0 to 7. uart_write returns true when the interrupt line went low in
  * between, whatever it is now: an edge that an edge-triggered controller must see. */
 u8 uart_read(struct uart *uart, u32 offset);
+/* What the line status reads where that has no effects, of any other register -1. */
+int uart_peek(const struct uart *uart, u32 offset);
 bool uart_write(struct uart *uart, u32 offset, u8 value, struct effects *effects);
 
 /* A byte from the line; false when there is no room (or the loop-back cuts the line off). */

@@ -55,12 +55,13 @@ static inline void wrmsr(u32 msr, u64 value)
     __asm__ volatile("wrmsr" ::"c"(msr), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");
 }
 
+/* It clears the upper halves. */
 static inline u64 rdtsc(void)
 {
-    u32 low, high;
+    u64 low, high;
 
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-    return (u64)high << 32 | low;
+    return high << 32 | low;
 }
 
 /* RDTSC that no earlier load or instruction overtakes (SDM volume 2, RDTSC). */

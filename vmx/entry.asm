@@ -1,22 +1,42 @@
 ; SPDX-License-Identifier: BSD-2-Clause
 ; SPDX-FileCopyrightText: The Bulkhead authors
 
-; The way into a guest and out of it. bool vmx_run(u64 gpr[], u64 *host_rsp, bool launched):
-; vmx/vmx.h says what it does, enum gpr gives the order of gpr[].
+; The way into a guest and out of it. enum vmx_stay vmx_run(struct vcpu *vcpu, u64 *host_rsp,
+; bool launched): vmx/vmx.h says what it does, enum gpr gives the order of gpr[].
+
+%include "offsets.inc"
 
 %define HOST_RSP 0x6C14 ; VMCS_HOST_RSP
 
-%define RAX 0 * 8
-%define RCX 1 * 8
-%define RDX 2 * 8
-%define RBX 3 * 8
-%define RBP 5 * 8
-%define RSI 6 * 8
-%define RDI 7 * 8
+%define GPR(n) VCPU_GPR + (n) * 8
+%define RAX GPR(0)
+%define RCX GPR(1)
+%define RDX GPR(2)
+%define RBX GPR(3)
+%define RBP GPR(5)
+%define RSI GPR(6)
+%define RDI GPR(7)
 
 section .text.vmx_run progbits alloc exec nowrite align=64
 global vmx_run
 global vmx_exit_point
+extern vmx_fast_answer
+extern vmx_fast_finish
+
+; Those that C functions may change, and RBX, which CPUID writes. RDI comes last.
+%macro LOAD_VOLATILE 0
+    mov rax, [rdi + RAX]
+    mov rcx, [rdi + RCX]
+    mov rdx, [rdi + RDX]
+    mov rbx, [rdi + RBX]
+    mov rsi, [rdi + RSI]
+%assign n 8
+%rep 4
+    mov r%+n, [rdi + GPR(n)]
+%assign n n + 1
+%endrep
+    mov rdi, [rdi + RDI]
+%endmacro
 
 vmx_run:
     push rbp
@@ -34,29 +54,23 @@ vmx_run:
     jbe .refused
 .host_rsp_stands:
     test dl, dl ; no MOV below changes ZF
-    mov rax, [rdi + RAX]
-    mov rcx, [rdi + RCX]
-    mov rdx, [rdi + RDX]
-    mov rbx, [rdi + RBX]
     mov rbp, [rdi + RBP]
-    mov rsi, [rdi + RSI]
-%assign n 8
-%rep 8
-    mov r%+n, [rdi + n * 8]
+%assign n 12
+%rep 4
+    mov r%+n, [rdi + GPR(n)]
 %assign n n + 1
 %endrep
-    mov rdi, [rdi + RDI]
-    jz .launch
-    vmresume
-    jmp .refused
-.launch:
+    LOAD_VOLATILE
+    jnz vmx_exit_point.resume
     vmlaunch
 .refused:
     add rsp, 8
-    xor eax, eax
+    xor eax, eax ; VMX_REFUSED
     jmp vmx_leave
 
-; VMCS_HOST_RIP. RSP is what it was before the entry, everything else the guest's.
+; VMCS_HOST_RIP. RSP is what it was before the entry, everything else the guest's. No RET but the
+; last may be predicted from return addresses that the guest has left in the CPU, as the calls are
+; made behind the exit; and the last finds no value of the guest's in a register.
 vmx_exit_point:
     push rdi
     mov rdi, [rsp + 8]
@@ -64,28 +78,33 @@ vmx_exit_point:
     mov [rdi + RCX], rcx
     mov [rdi + RDX], rdx
     mov [rdi + RBX], rbx
-    mov [rdi + RBP], rbp
     mov [rdi + RSI], rsi
 %assign n 8
-%rep 8
-    mov [rdi + n * 8], r%+n
+%rep 4
+    mov [rdi + GPR(n)], r%+n
 %assign n n + 1
 %endrep
     pop qword [rdi + RDI]
+    call vmx_fast_answer
+    mov rdi, [rsp]
+    mov esi, eax
+    call vmx_fast_finish
+    mov rdi, [rsp]
+    test eax, eax
+    jnz .slow
+    LOAD_VOLATILE
+.resume:
+    vmresume
+    jmp vmx_run.refused
+.slow:
+    mov [rdi + RBP], rbp
+%assign n 12
+%rep 4
+    mov [rdi + GPR(n)], r%+n
+%assign n n + 1
+%endrep
     add rsp, 8
-    mov eax, 1
-
-; The RET may be predicted from return addresses that the guest has left in the CPU. No register
-; that C takes for undefined keeps a value of the guest's, so that such a path finds none to use.
 vmx_leave:
-    xor ecx, ecx
-    xor edx, edx
-    xor esi, esi
-    xor edi, edi
-    xor r8d, r8d
-    xor r9d, r9d
-    xor r10d, r10d
-    xor r11d, r11d
     pop r15
     pop r14
     pop r13

@@ -334,12 +334,12 @@ void vmx_handle_exit(struct vcpu *vcpu, struct exit *exit)
     const struct exit_row *row = &unknown_row;
 
     exit->reason = reason;
+    exit->served = false;
     if (reason & EXIT_REASON_ENTRY_FAILURE) {
         entry_failed(vcpu, exit);
         return;
     }
     hvm->launched = true;
-    hvm->queued.information = 0;
     if (basic < ARRAY_SIZE(exit_rows) && exit_rows[basic].known)
         row = &exit_rows[basic];
     exit->kind = row->kind;

@@ -440,18 +440,18 @@ static void vmx_set_tsc_offset(struct vcpu *vcpu, u64 offset)
 static void arm_timer(u64 deadline)
 {
     u64 now = rdtsc();
-    u64 ticks = deadline > now ? (deadline - now) >> vmx_used.timer_shift : 0;
 
-    vmwrite(VMCS_PREEMPTION_TIMER_VALUE, MIN(ticks, (u64)UINT32_MAX));
+    vmx_set_timer(deadline > now ? deadline - now : 0);
 }
 
-static void write_event(const struct queued_event *event)
+void vmx_write_event(struct queued_event *event)
 {
     vmwrite(VMCS_ENTRY_INTERRUPTION_INFORMATION, event->information);
     if (event->information & INTERRUPTION_ERROR_CODE)
         vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, event->error_code);
     if (event->instruction_length != 0)
         vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, event->instruction_length);
+    event->information = 0;
 }
 
 static void vmx_enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
@@ -461,11 +461,18 @@ static void vmx_enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
     if (vmx_has(WORD_PIN, PIN_PREEMPTION_TIMER))
         arm_timer(deadline);
     if (hvm->queued.information != 0)
-        write_event(&hvm->queued);
-    if (vmx_run(vcpu->gpr, &hvm->host_rsp, hvm->launched))
+        vmx_write_event(&hvm->queued);
+    switch (vmx_run(vcpu, &hvm->host_rsp, hvm->launched)) {
+    case VMX_SERVED:
+        hvm->launched = true;
+        *exit = (struct exit){.kind = hvm->served, .served = true};
+        break;
+    case VMX_EXITED:
         vmx_handle_exit(vcpu, exit);
-    else
+        break;
+    default:
         vmx_entry_refused(vcpu, exit);
+    }
 }
 
 static const struct hvm_ops vmx_ops = {

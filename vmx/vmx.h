@@ -102,6 +102,7 @@ struct hvm_vcpu {
     u64 ept_pointer;
 
     struct queued_event queued;
+    enum exit_kind served;
 
     /* The guest's while it is not attached. */
     u64 msrs[SWITCHED_MSR_COUNT];
@@ -115,10 +116,30 @@ static inline bool vmx_has(enum capability_word word, u64 bit)
     return (vmx_used.words[word] & bit) != 0;
 }
 
-/* entry.asm. Enters the guest with these registers and comes back with those that it had at its
- * exit; false when the CPU refused with VMfail. host_rsp is the cache of VMCS_HOST_RSP. */
-bool vmx_run(u64 gpr[GPR_COUNT], u64 *host_rsp, bool launched);
+enum vmx_outcome {
+    VMX_RESUME = 0,  /* of vmx_fast_finish: the guest goes on */
+    VMX_REFUSED = 0, /* of vmx_run: VMfail */
+    VMX_EXITED,      /* vmx_handle_exit is to say why */
+    VMX_SERVED,      /* an exit of the kind hvm->served has been dealt with */
+};
+
+/* entry.asm. Enters the guest with the registers in vcpu->gpr and comes back with those that it
+ * had at an exit that needs more than the two functions below. host_rsp is the cache of
+ * VMCS_HOST_RSP. */
+enum vmx_outcome vmx_run(struct vcpu *vcpu, u64 *host_rsp, bool launched);
 void vmx_exit_point(void);
+
+/* fast.c, called by entry.asm one after the other while RBP and R12 to R15 are still in the CPU.
+ * Answers the exit, or EXIT_NONE; then moves behind the instruction and says how to go on. */
+enum exit_kind vmx_fast_answer(struct vcpu *vcpu);
+enum vmx_outcome vmx_fast_finish(struct vcpu *vcpu, u64 answered);
+
+/* Ticks of the TSC until the next exit, at the latest; bits beyond the field's 32 are lost, and it
+ * comes too early. */
+static inline void vmx_set_timer(u64 ticks)
+{
+    vmwrite(VMCS_PREEMPTION_TIMER_VALUE, ticks >> vmx_used.timer_shift);
+}
 
 /* vmx.c */
 void vmx_load_switched(const struct hvm_vcpu *hvm);
@@ -167,6 +188,8 @@ void vmx_inject(struct vcpu *vcpu, const struct event *event);
 void vmx_inject_gp(struct vcpu *vcpu);
 void vmx_request_window(struct vcpu *vcpu, enum event_type type, bool wanted);
 bool vmx_sync_interrupts(struct vcpu *vcpu);
+/* For the next entry and no other. */
+void vmx_write_event(struct queued_event *event);
 /* Queues again the event whose delivery the exit interrupted, if it did; or what caused the
  * exit, an exception. */
 void vmx_requeue_vectoring(struct hvm_vcpu *hvm);

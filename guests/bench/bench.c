@@ -208,12 +208,23 @@ static u64 each(u64 ticks)
     return ticks > clock_cost ? (ticks - clock_cost + BATCH / 2) / BATCH : 0;
 }
 
+/* Where a debugger of Bochs's may begin to trace. */
+static void magic_break(void)
+{
+    __asm__ volatile("xchg %bx, %bx");
+}
+
 static void measure(const char *name, u64 (*batch)(void), u32 interrupts)
 {
+    static u64 row;
     u64 ticks[BATCHES], before = bench_interrupts;
 
-    for (u32 i = 0; i < BATCHES; i++)
+    row++;
+    for (u32 i = 0; i < BATCHES; i++) {
+        if (i == BATCHES / 2 && row == guest_option_number("trace", 0))
+            magic_break();
         ticks[i] = batch();
+    }
     sort(ticks, BATCHES);
     if (bench_interrupts - before != (u64)interrupts * BATCHES)
         guest_print("FAIL %s: %u interrupts came\n", name, bench_interrupts - before);
