@@ -41,7 +41,7 @@ $(BUILD)/core/config.o $(BUILD)/core/main.o $(BUILD)/core/dump.o $(BUILD)/core/l
 $(BUILD)/vmx/capability.o $(BUILD)/svm/probe.o: CFLAGS += -Os
 
 # Frames there would link to the guest's RBP.
-$(BUILD)/vmx/fast.o: CFLAGS += -fomit-frame-pointer
+$(BUILD)/vmx/fast.o $(BUILD)/svm/fast.o: CFLAGS += -fomit-frame-pointer
 
 $(BUILD)/%.asm.o: %.asm $(BUILD)/offsets.inc Makefile
 	@mkdir -p $(@D)

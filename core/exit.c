@@ -39,12 +39,17 @@ static void handle_cpuid(struct vcpu *vcpu, struct exit *exit)
         vcpu_fast_cpuid(vcpu);
 }
 
-static void handle_hlt(struct vcpu *vcpu, struct exit *exit)
+enum exit_kind vcpu_fast_hlt(struct vcpu *vcpu)
 {
-    if (!host.hvm->skip_instruction(vcpu, 0))
-        return;
     vcpu->activity = ACTIVITY_HALTED;
     vcpu->interrupts_stale = true;
+    return EXIT_HLT;
+}
+
+static void handle_hlt(struct vcpu *vcpu, struct exit *exit)
+{
+    if (host.hvm->skip_instruction(vcpu, 0))
+        vcpu_fast_hlt(vcpu);
 }
 
 static void handle_pause(struct vcpu *vcpu, struct exit *exit)

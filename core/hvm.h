@@ -170,6 +170,7 @@ bool host_without(const char *feature);
  * nothing has happened, and the exit is to be described. */
 enum exit_kind vcpu_fast_cpuid(struct vcpu *vcpu);
 enum exit_kind vcpu_fast_hypercall(struct vcpu *vcpu);
+enum exit_kind vcpu_fast_hlt(struct vcpu *vcpu);
 enum exit_kind vcpu_fast_rdmsr(struct vcpu *vcpu);
 enum exit_kind vcpu_fast_wrmsr(struct vcpu *vcpu);
 enum exit_kind vcpu_fast_port(struct vcpu *vcpu, u16 port, u8 size, bool write);

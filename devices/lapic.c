@@ -149,6 +149,9 @@ void lapic_accept(struct lapic *lapic, u8 vector)
 
 void lapic_take_posted(struct lapic *lapic)
 {
+    if (!lapic->any_posted)
+        return;
+    lapic->any_posted = false;
     for (int word = 0; word < WORDS; word++) {
         lapic->registers[(LAPIC_IRR >> 4) + word].value |= lapic->posted[word];
         lapic->posted[word] = 0;
@@ -189,6 +192,7 @@ bool lapic_raise(struct lapic *lapic, u8 vector, bool level, struct effects *eff
     *tmr = level ? *tmr | bit : *tmr & ~bit;
     if (!(*irr & bit)) {
         *irr |= bit;
+        lapic->any_posted |= lapic->id != effects->vcpu;
         effects->ops->kick(effects, lapic->id);
     }
     return true;

@@ -85,11 +85,12 @@ struct lapic {
     u64 timer_expiry; /* machine time of the next expiry in any mode, or DEADLINE_NONE */
     u32 posted[8];    /* as IRR: vectors raised while the vCPU may have been in guest mode, where
                          hardware that virtualises interrupts changes IRR at any time */
-    u32 esr_pending;  /* errors since the last write of ESR */
+    u32 any_posted;
+    u32 esr_pending; /* errors since the last write of ESR */
     u8 sipi_vector;
     u8 wait_for_sipi; /* set by INIT on all but vCPU 0, cleared by the SIPI that it waits for */
     u8 timer_mode;    /* the mode last written to LVT_TIMER, in place */
-    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 8 * 4 - 4 - 3];
+    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 8 * 4 - 2 * 4 - 3];
 } __attribute__((aligned(4096)));
 
 _Static_assert(sizeof(struct lapic) == 4096, "one page");

@@ -21,6 +21,10 @@ enum paging_bits {
 #define LEGACY_MASK   0xFFFFF000ULL
 #define PAE_ROOT_MASK 0xFFFFFFE0ULL
 
+/* Four levels of long mode: bits of an index, and the lowest of the first one. */
+#define LONG_MODE_INDEX 9
+#define LONG_MODE_TOP   39
+
 /* How deep the tree is, how many address bits a level takes, how wide an entry is. */
 struct shape {
     int levels;
@@ -111,6 +115,25 @@ bool guest_walk(const struct guest_ram *ram, const struct guest_paging *paging, 
             table = legacy_large(entry);
         *gpa = (table & ~offset) | (linear & offset);
         return true;
+    }
+}
+
+const void *guest_code_at(const struct guest_ram *ram, u64 cr3, u64 linear, size_t size)
+{
+    u64 table = cr3 & ADDRESS_MASK;
+
+    if ((linear & (PAGE_SIZE - 1)) > PAGE_SIZE - size)
+        return NULL;
+    for (unsigned shift = LONG_MODE_TOP;; shift -= LONG_MODE_INDEX) {
+        const volatile u64 *at =
+            guest_ram_at(ram, table + (linear >> shift & (BIT(LONG_MODE_INDEX) - 1)) * 8, 8);
+        u64 entry = at ? *at : 0, offset = BIT(shift) - 1;
+
+        if (!(entry & ENTRY_PRESENT))
+            return NULL;
+        table = entry & ADDRESS_MASK;
+        if (shift == PAGE_SHIFT || ((entry & ENTRY_LARGE) && shift < LONG_MODE_TOP))
+            return guest_ram_at(ram, (table & ~offset) | (linear & offset), size);
     }
 }
 

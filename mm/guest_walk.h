@@ -21,6 +21,10 @@ struct guest_paging {
 bool guest_walk(const struct guest_ram *ram, const struct guest_paging *paging, u64 linear,
                 bool write, u64 *gpa);
 
+/* Where the host finds the `size` bytes of code at `linear`, in long mode with four levels. Asks no
+ * rights: for what the CPU has just fetched. NULL: not mapped, no RAM, or on two pages. */
+const void *guest_code_at(const struct guest_ram *ram, u64 cr3, u64 linear, size_t size);
+
 /* Copies to and from guest-linear memory, page by page; how many bytes went before the first that
  * is not mapped or no RAM. */
 size_t guest_read_linear(const struct guest_ram *ram, const struct guest_paging *paging, u64 linear,

@@ -7,10 +7,15 @@
 bits 64
 section .text
 
-; Slots of gpr[], as enum gpr numbers them (asserted in svm.c). RAX and RSP are in the VMCB.
-%define SLOT(n) n * 8
+%include "offsets.inc"
 
-; void svm_run(paddr_t guest_vmcb, u64 gpr[], paddr_t host_vmcb)
+; Slots of gpr[], as enum gpr numbers them (asserted in svm.c). RAX and RSP are in the VMCB.
+%define SLOT(n) VCPU_GPR + (n) * 8
+
+extern svm_fast_answer
+extern svm_fast_finish
+
+; enum svm_outcome svm_run(struct vcpu *vcpu, paddr_t guest_vmcb, paddr_t host_vmcb)
 ;
 ; GIF is 0 from CLGI to STGI, so that neither an interrupt nor an NMI finds the guest's GS. IF is
 ; set meanwhile, as the host's IF at VMRUN decides whether physical interrupts leave the guest,
@@ -25,24 +30,26 @@ svm_run:
     push r15
     push rdx
     push rsi
-    mov rax, rdi
+    push rdi
+    mov rbp, [rdi + SLOT(5)]
+    mov r12, [rdi + SLOT(12)]
+    mov r13, [rdi + SLOT(13)]
+    mov r14, [rdi + SLOT(14)]
+    mov r15, [rdi + SLOT(15)]
+.again:
+    mov rax, [rsp + 8]
     clgi
     sti
     vmload
-    mov rcx, [rsi + SLOT(1)]
-    mov rdx, [rsi + SLOT(2)]
-    mov rbx, [rsi + SLOT(3)]
-    mov rbp, [rsi + SLOT(5)]
-    mov rdi, [rsi + SLOT(7)]
-    mov r8, [rsi + SLOT(8)]
-    mov r9, [rsi + SLOT(9)]
-    mov r10, [rsi + SLOT(10)]
-    mov r11, [rsi + SLOT(11)]
-    mov r12, [rsi + SLOT(12)]
-    mov r13, [rsi + SLOT(13)]
-    mov r14, [rsi + SLOT(14)]
-    mov r15, [rsi + SLOT(15)]
-    mov rsi, [rsi + SLOT(6)]
+    mov rcx, [rdi + SLOT(1)]
+    mov rdx, [rdi + SLOT(2)]
+    mov rbx, [rdi + SLOT(3)]
+    mov rsi, [rdi + SLOT(6)]
+    mov r8, [rdi + SLOT(8)]
+    mov r9, [rdi + SLOT(9)]
+    mov r10, [rdi + SLOT(10)]
+    mov r11, [rdi + SLOT(11)]
+    mov rdi, [rdi + SLOT(7)]
     vmrun
     ; RAX, RSP and RFLAGS are the host's again, the other registers the guest's.
     vmsave
@@ -50,33 +57,33 @@ svm_run:
     mov [rax + SLOT(1)], rcx
     mov [rax + SLOT(2)], rdx
     mov [rax + SLOT(3)], rbx
-    mov [rax + SLOT(5)], rbp
     mov [rax + SLOT(6)], rsi
     mov [rax + SLOT(7)], rdi
     mov [rax + SLOT(8)], r8
     mov [rax + SLOT(9)], r9
     mov [rax + SLOT(10)], r10
     mov [rax + SLOT(11)], r11
-    mov [rax + SLOT(12)], r12
-    mov [rax + SLOT(13)], r13
-    mov [rax + SLOT(14)], r14
-    mov [rax + SLOT(15)], r15
-    mov rax, [rsp + 8]
+    mov rdi, rax
+    mov rax, [rsp + 16]
     vmload
     cli
     stgi
-    ; The RET may be predicted from return addresses that the guest has left in the CPU. No
-    ; register that C takes for undefined keeps a value of the guest's, so that such a path finds
-    ; none to use.
-    xor ecx, ecx
-    xor edx, edx
-    xor edi, edi
-    xor r8d, r8d
-    xor r9d, r9d
-    xor r10d, r10d
-    xor r11d, r11d
-    pop rsi
-    pop rdx
+    ; No RET but the last may be predicted from return addresses that the guest has left in the
+    ; CPU, as the calls are made behind the exit; and the last finds no value of the guest's in a
+    ; register.
+    call svm_fast_answer
+    mov rdi, [rsp]
+    mov esi, eax
+    call svm_fast_finish
+    mov rdi, [rsp]
+    test eax, eax
+    jz .again
+    mov [rdi + SLOT(5)], rbp
+    mov [rdi + SLOT(12)], r12
+    mov [rdi + SLOT(13)], r13
+    mov [rdi + SLOT(14)], r14
+    mov [rdi + SLOT(15)], r15
+    add rsp, 24
     pop r15
     pop r14
     pop r13

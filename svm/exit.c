@@ -9,20 +9,9 @@
 
 #define EXIT_CODE_MASK 0xFFFFFFFFU
 
-/* EXITINFO1 of an IOIO intercept. */
-#define IOIO_IN(info)           ((info)&BIT(0))
-#define IOIO_STRING(info)       ((info)&BIT(2))
-#define IOIO_REP(info)          ((info)&BIT(3))
-#define IOIO_SIZE(info)         ((u8)((info) >> 4 & 7))       /* one bit: 1, 2 or 4 bytes */
-#define IOIO_ADDRESS_SIZE(info) ((u8)(((info) >> 7 & 7) * 2)) /* one bit: 2, 4 or 8 bytes */
-#define IOIO_SEGMENT(info)      ((u8)((info) >> 10 & 7))      /* with decode assists */
-#define IOIO_PORT(info)         ((u16)((info) >> 16))
-
 /* EXITINFO1 of a nested page fault. */
 #define NPF_WRITE BIT(1)
 #define NPF_FETCH BIT(4)
-
-#define MSR_EXIT_WRITE 1
 
 #define PREFIX_ADDRESS_SIZE 0x67
 

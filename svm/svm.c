@@ -210,14 +210,6 @@ static u32 *lapic_tpr(struct vcpu *vcpu)
     return &vcpu->lapic->registers[LAPIC_TPR >> 4].value;
 }
 
-static void tpr_to_vmcb(struct vcpu *vcpu)
-{
-    struct vmcb *vmcb = vcpu->hvm->vmcb;
-    u64 class = *lapic_tpr(vcpu) >> TPR_CLASS_SHIFT & VINTR_TPR;
-
-    vmcb_set_vintr(vmcb, (vmcb_vintr(vmcb) & ~VINTR_TPR) | class);
-}
-
 static void tpr_from_vmcb(struct vcpu *vcpu)
 {
     u32 class = (u32)(vmcb_vintr(vcpu->hvm->vmcb) & VINTR_TPR);
@@ -228,8 +220,7 @@ static void tpr_from_vmcb(struct vcpu *vcpu)
     vcpu->interrupts_stale = true;
 }
 
-/* QEMU's TCG knows no intercept of XSETBV: there the guest's XCR0 changes without an exit. */
-static void notice_xcr0(struct vcpu *vcpu)
+void svm_notice_xcr0(struct vcpu *vcpu)
 {
     if (svm_cpuid.tcg && vcpu->hvm->cr4 & CR4_OSXSAVE)
         vcpu->xcr0 = read_xcr0();
@@ -262,14 +253,16 @@ static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
         return;
     }
     prepare_asid(hvm, cpu);
-    tpr_to_vmcb(vcpu);
+    svm_tpr_to_vmcb(vcpu);
     vmcb_set_rax(hvm->vmcb, vcpu->gpr[GPR_RAX]);
     hvm->injected = vmcb_event_injection(hvm->vmcb);
-    svm_run(pool_physical(hvm->vmcb), vcpu->gpr, pool_physical(cpu->host_vmcb));
-    vcpu->gpr[GPR_RAX] = vmcb_rax(hvm->vmcb);
-    vmcb_set_all_clean(hvm->vmcb);
+    if (svm_run(vcpu, pool_physical(hvm->vmcb), pool_physical(cpu->host_vmcb)) == SVM_SERVED) {
+        svm_notice_xcr0(vcpu);
+        *exit = (struct exit){.kind = hvm->served, .served = true};
+        return;
+    }
     tpr_from_vmcb(vcpu);
-    notice_xcr0(vcpu);
+    svm_notice_xcr0(vcpu);
     svm_events_after_exit(vcpu);
     svm_control_registers_after_exit(vcpu);
     svm_translate_exit(vcpu, exit);

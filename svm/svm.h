@@ -71,10 +71,14 @@ struct hvm_vcpu {
     bool virtual_interrupt; /* virtual_vector waits in V_IRQ for its delivery */
     u8 virtual_vector;
     u64 nmi_iret_rip;
+    enum exit_kind served;
     u64 injected;       /* EVENTINJ of the last entry */
     bool tpr_masks;     /* an interrupt waits for the guest to lower CR8 */
     bool cr0_read_once; /* CR0 reads do not exit until the next exit */
 };
+
+/* LAPIC_TPR's bits 7:4 are CR8. */
+#define TPR_CLASS_SHIFT 4
 
 /* ---- probe.c (also the features above) */
 
@@ -82,12 +86,25 @@ bool svm_probe(struct hvm_report *report);
 
 /* ---- entry.asm */
 
-/* Runs the guest until its next exit. RFLAGS.IF must be 0 and is 0 again; a physical interrupt
- * that ended it stays pending. A pending NMI is taken before this returns. */
-void svm_run(paddr_t guest_vmcb, u64 gpr[GPR_COUNT], paddr_t host_vmcb);
+enum svm_outcome {
+    SVM_RESUME, /* of svm_fast_finish: the guest goes on */
+    SVM_EXITED, /* svm_translate_exit is to say why */
+    SVM_SERVED, /* an exit of the kind hvm->served has been dealt with */
+};
+
+/* Runs the guest until an exit that needs more than the two functions of fast.c. RFLAGS.IF must be
+ * 0 and is 0 again; a physical interrupt that ended it stays pending. A pending NMI is taken before
+ * this returns. */
+enum svm_outcome svm_run(struct vcpu *vcpu, paddr_t guest_vmcb, paddr_t host_vmcb);
 
 /* VMSAVE: what VMLOAD is to give back to the host later. */
 void svm_vmsave(paddr_t vmcb);
+
+/* ---- fast.c: called by entry.asm one after the other while RBP and R12 to R15 are still in the
+ * CPU. Answers the exit, or EXIT_NONE; then moves behind the instruction and says how to go on. */
+
+enum exit_kind svm_fast_answer(struct vcpu *vcpu);
+enum svm_outcome svm_fast_finish(struct vcpu *vcpu, u64 answered);
 
 /* ---- permissions.c */
 
@@ -101,6 +118,22 @@ paddr_t svm_io_permissions(void);
 /* Sets all of the control area, for a guest that has not run yet or whose VMCB a shutdown left
  * undefined. */
 void svm_set_controls(struct vcpu *vcpu);
+
+/* The class that CR8 has. */
+static inline u32 svm_tpr_class(const struct vcpu *vcpu)
+{
+    return lapic_read(vcpu->lapic, LAPIC_TPR) >> TPR_CLASS_SHIFT & VINTR_TPR;
+}
+
+static inline void svm_tpr_to_vmcb(struct vcpu *vcpu)
+{
+    struct vmcb *vmcb = vcpu->hvm->vmcb;
+
+    vmcb_set_vintr(vmcb, (vmcb_vintr(vmcb) & ~VINTR_TPR) | svm_tpr_class(vcpu));
+}
+
+/* QEMU's TCG knows no intercept of XSETBV: there the guest's XCR0 changes without an exit. */
+void svm_notice_xcr0(struct vcpu *vcpu);
 
 /* ---- state.c */
 
@@ -125,9 +158,6 @@ void svm_set_controls(struct vcpu *vcpu);
 #define CR4_LA57    BIT(12)
 #define CR4_PCIDE   BIT(17)
 #define CR4_OSXSAVE BIT(18)
-
-/* LAPIC_TPR's bits 7:4 are CR8. */
-#define TPR_CLASS_SHIFT 4
 
 #define EFER_LME  BIT(8)
 #define EFER_LMA  BIT(10)

@@ -112,6 +112,17 @@ enum vmcb_exit_code {
     VMEXIT_INVALID = -1, /* 64 bits of ones on hardware, 32 in some emulators */
 };
 
+/* EXITINFO1 of an IOIO intercept. */
+#define IOIO_IN(info)           ((info)&BIT(0))
+#define IOIO_STRING(info)       ((info)&BIT(2))
+#define IOIO_REP(info)          ((info)&BIT(3))
+#define IOIO_SIZE(info)         ((u8)((info) >> 4 & 7))       /* one bit: 1, 2 or 4 bytes */
+#define IOIO_ADDRESS_SIZE(info) ((u8)(((info) >> 7 & 7) * 2)) /* one bit: 2, 4 or 8 bytes */
+#define IOIO_SEGMENT(info)      ((u8)((info) >> 10 & 7))      /* with decode assists */
+#define IOIO_PORT(info)         ((u16)((info) >> 16))
+
+#define MSR_EXIT_WRITE 1 /* EXITINFO1 of an MSR intercept */
+
 /* Virtual interrupt control, offset 060h. */
 #define VINTR_TPR          0xFULL /* V_TPR: what the guest sees as CR8 */
 #define VINTR_IRQ          BIT(8)
@@ -375,6 +386,12 @@ static inline struct vmcb_segment vmcb_segment(const struct vmcb *vmcb,
                                                enum vmcb_segment_index which)
 {
     return (&vmcb->save.es)[which];
+}
+
+/* APM volume 2, "Long Mode": CS.L, as struct segment has it, in long mode. */
+static inline bool svm_in_64bit_code(const struct vmcb *vmcb)
+{
+    return (vmcb->save.efer & BIT(10)) && (vmcb->save.cs.attributes & BIT(9));
 }
 
 static inline void vmcb_set_segment(struct vmcb *vmcb, enum vmcb_segment_index which,

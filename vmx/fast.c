@@ -26,6 +26,8 @@ enum exit_kind vmx_fast_answer(struct vcpu *vcpu)
         return port_access(vcpu);
     case REASON_CPUID:
         return vcpu_fast_cpuid(vcpu);
+    case REASON_HLT:
+        return vcpu_fast_hlt(vcpu);
     case REASON_RDMSR:
         return vcpu_fast_rdmsr(vcpu);
     case REASON_VMCALL:
