@@ -462,3 +462,44 @@ void handle_memory(struct vcpu *vcpu, struct exit *exit)
     if (!e.again)
         host.hvm->skip_instruction(vcpu, insn.length);
 }
+
+#define FAST_REGISTERS                                                                             \
+    (BIT(GPR_RAX) | BIT(GPR_RCX) | BIT(GPR_RDX) | BIT(GPR_RBX) | BIT(GPR_RSI) | BIT(GPR_RDI) |     \
+     BIT(GPR_R8) | BIT(GPR_R9) | BIT(GPR_R10) | BIT(GPR_R11))
+
+/* Accepts plain loads and stores with these registers. */
+static void decode_simple(struct decoded *decoded, u64 low, u64 high)
+{
+    struct insn *insn = &decoded->insn;
+
+    decoded->code[0] = low;
+    decoded->code[1] = high;
+    if (!insn_decode((const u8 *)decoded->code, INSN_MAX_LENGTH, INSN_MODE_64, insn) ||
+        insn->operation > INSN_STORE ||
+        !(insn->has_immediate || FAST_REGISTERS >> (insn->reg & 63) & 1))
+        insn->length = 0;
+}
+
+enum exit_kind vcpu_fast_memory(struct vcpu *vcpu, u64 gpa, u64 cr3, u64 rip)
+{
+    struct decoded *decoded = &vcpu->decoded[rip >> 1 & (DECODED_COUNT - 1)];
+    const volatile u64 *code =
+        guest_code_at(&vcpu->vm->memory.ram, cr3, rip, sizeof(decoded->code));
+    struct emulation e = {.vcpu = vcpu, .insn = &decoded->insn, .gpa = gpa};
+    u64 low, high;
+
+    if (!code)
+        return EXIT_NONE;
+    low = code[0];
+    high = code[1];
+    if (decoded->code[0] != low || decoded->code[1] != high)
+        decode_simple(decoded, low, high);
+    if (decoded->insn.length == 0)
+        return EXIT_NONE;
+    vcpu->insn_length = decoded->insn.length;
+    if (decoded->insn.operation == INSN_LOAD)
+        emulate_load(&e);
+    else
+        emulate_store(&e);
+    return EXIT_MEMORY;
+}

@@ -166,13 +166,15 @@ enum insn_mode vcpu_insn_mode(struct vcpu *vcpu);
 bool host_without(const char *feature);
 
 /* Answers to exits that a backend need not describe; it then moves RIP on by itself. They look at
- * RAX, RBX, RCX and RDX in vcpu->gpr only. The kind of exit that was answered, or EXIT_NONE:
- * nothing has happened, and the exit is to be described. */
+ * RAX, RCX, RDX, RBX, RSI, RDI and R8 to R11 in vcpu->gpr only. The kind of exit that was answered,
+ * or EXIT_NONE: nothing has happened, and the exit is to be described. */
 enum exit_kind vcpu_fast_cpuid(struct vcpu *vcpu);
 enum exit_kind vcpu_fast_hypercall(struct vcpu *vcpu);
 enum exit_kind vcpu_fast_hlt(struct vcpu *vcpu);
 enum exit_kind vcpu_fast_rdmsr(struct vcpu *vcpu);
 enum exit_kind vcpu_fast_wrmsr(struct vcpu *vcpu);
+/* A load or store of a device's register by 64-bit code; also sets vcpu->insn_length. */
+enum exit_kind vcpu_fast_memory(struct vcpu *vcpu, u64 gpa, u64 cr3, u64 rip);
 enum exit_kind vcpu_fast_port(struct vcpu *vcpu, u16 port, u8 size, bool write);
 
 /* After such an answer, while vcpu->interrupts_stale: vcpu_offer_interrupts, where that takes no

@@ -40,6 +40,14 @@ enum vcpu_request {
 
 #define EXIT_TRACE_SIZE 16
 
+/* Instructions that accessed a device, found again by their code. */
+#define DECODED_COUNT 8
+
+struct decoded {
+    u64 code[2];      /* the 16 bytes at RIP */
+    struct insn insn; /* of length 0: there is none */
+};
+
 /* MTRRs and other MSRs that are only stored (SDM volume 4). */
 #define MTRR_VARIABLE_COUNT 8
 #define MTRR_FIXED_COUNT    11
@@ -106,6 +114,8 @@ struct vcpu {
     struct run_statistics statistics;
     struct exit_trace trace[EXIT_TRACE_SIZE];
     u32 trace_next;
+    u8 insn_length; /* of the instruction that vcpu_fast_memory has carried out */
+    struct decoded decoded[DECODED_COUNT];
 
     struct vcpu_capture capture;
 };

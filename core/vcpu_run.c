@@ -115,10 +115,16 @@ static inline void feed_input(struct vm *vm, struct effects *effects)
  * them has to know? What it raised itself has kicked the vCPU. vm->lock held. */
 static bool opens_way(const struct vcpu *vcpu, const struct access *access, u32 ioapic_generation)
 {
+    const struct machine *machine = vcpu->vm->machine;
+
     if (access->space == SPACE_PORT)
         return false;
-    return access->address == MSR_IA32_APIC_BASE || lapic_highest_irr(vcpu->lapic) >= 0 ||
-           vcpu->vm->machine->intr || vcpu->vm->machine->ioapic.generation != ioapic_generation;
+    if (machine->intr || machine->ioapic.generation != ioapic_generation)
+        return true;
+    /* The rest is writes to the local APIC. */
+    return access->address == MSR_IA32_APIC_BASE ||
+           (ALIGN_DOWN(access->address, LAPIC_SIZE) != IOAPIC_BASE &&
+            lapic_highest_irr(vcpu->lapic) >= 0);
 }
 
 bool vcpu_access(struct vcpu *vcpu, struct access *access)
@@ -132,13 +138,12 @@ bool vcpu_access(struct vcpu *vcpu, struct access *access)
     ioapic_generation = vm->machine->ioapic.generation;
     claimed = machine_access(vm->machine, vcpu->index, access, &context.effects);
     feed_input(vm, &context.effects);
-    /* A read at most fires a timer: its next expiry is later. */
-    if (access->write) {
+    if (context.effects.timers) {
         refresh_deadline(vcpu);
         refresh_board(vcpu);
-        if (opens_way(vcpu, access, ioapic_generation))
-            vcpu->interrupts_stale = true;
     }
+    if (access->write && opens_way(vcpu, access, ioapic_generation))
+        vcpu->interrupts_stale = true;
     spin_unlock(&vm->lock);
     return claimed;
 }

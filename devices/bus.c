@@ -32,6 +32,7 @@ static bool pit_port(struct machine *machine, u16 port, u8 *value, bool write,
         *value = pit_read(&machine->pit, port, machine->tsc_hz, effects->now);
         return true;
     }
+    effects->timers = true;
     pit_write(&machine->pit, port, *value, machine->tsc_hz, effects->now);
     if (pit_output0_low(&machine->pit))
         board_set_line(machine, IRQ_PIT, false, effects);
@@ -47,6 +48,7 @@ static bool rtc_port(struct machine *machine, u16 port, u8 *value, bool write,
         rtc_write(&machine->rtc, port, *value, machine->tsc_hz, effects->now);
     else
         *value = rtc_read(&machine->rtc, port, machine->tsc_hz, effects->now);
+    effects->timers = true;
     board_set_line(machine, IRQ_RTC, rtc_irq(&machine->rtc), effects);
     return true;
 }
@@ -76,6 +78,7 @@ static bool pm_access(struct machine *machine, struct access *access, struct eff
     struct acpi_pm *pm = &machine->acpi_pm;
     u16 port = access->address;
 
+    effects->timers |= access->write;
     if (!access->write)
         access->value = acpi_pm_read(pm, port, access->size, machine->tsc_hz, effects->now);
     else if (acpi_pm_write(pm, port, access->size, access->value, machine->tsc_hz, effects->now))
@@ -242,6 +245,7 @@ static bool lapic_access(struct machine *machine, u32 vcpu, struct access *acces
     /* Other sizes and alignments are undefined by the manual, and nothing here. */
     if (within != 0 || access->size != 4)
         return true;
+    effects->timers = true;
     outcome = lapic_mmio_write(lapic, offset, access->value, machine->tsc_hz, effects, &eoi_vector);
     return board_lapic_outcome(machine, vcpu, outcome, eoi_vector, effects);
 }
@@ -249,13 +253,16 @@ static bool lapic_access(struct machine *machine, u32 vcpu, struct access *acces
 static bool ioapic_access(struct machine *machine, struct access *access, struct effects *effects)
 {
     u32 offset = access->address % IOAPIC_SIZE;
+    bool select = offset == IOAPIC_IOREGSEL;
 
-    board_tick(machine, effects);
+    if (!select)
+        board_tick(machine, effects);
     if (access->write)
         ioapic_write(&machine->ioapic, offset, access->value);
     else
         access->value = ioapic_read(&machine->ioapic, offset);
-    board_interrupts_changed(machine, effects);
+    if (access->write && !select)
+        board_interrupts_changed(machine, effects);
     return true;
 }
 
@@ -286,6 +293,7 @@ static bool msr_access(struct machine *machine, u32 vcpu, struct access *access,
         return false;
     if (!access->write)
         return lapic_msr_read(lapic, access->address, &access->value, machine->tsc_hz, effects);
+    effects->timers = true;
     outcome = lapic_msr_write(lapic, access->address, access->value, machine->tsc_hz, effects,
                               &eoi_vector);
     return board_lapic_outcome(machine, vcpu, outcome, eoi_vector, effects);

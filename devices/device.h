@@ -44,7 +44,8 @@ struct effects_ops {
 struct effects {
     const struct effects_ops *ops;
     u64 now;
-    u32 vcpu; /* the one that is being served, and so not in guest mode; or EFFECTS_NO_VCPU */
+    u32 vcpu;    /* the one that is being served, and so not in guest mode; or EFFECTS_NO_VCPU */
+    bool timers; /* set by machine_access where machine_deadline may have come nearer */
 };
 
 #define EFFECTS_NO_VCPU UINT32_MAX

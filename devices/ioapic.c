@@ -5,17 +5,6 @@
 #include "devices/pc_ports.h"
 #include "lib/string.h"
 
-/* Offsets in the page, and registers behind the index. */
-enum ioapic_register {
-    IOAPIC_IOREGSEL = 0x00,
-    IOAPIC_IOWIN = 0x10,
-    IOAPIC_EOIR = 0x40,
-    IOAPIC_IOAPICID = 0x00,
-    IOAPIC_IOAPICVER = 0x01,
-    IOAPIC_IOAPICARB = 0x02,
-    IOAPIC_IOREDTBL = 0x10, /* two registers a pin */
-};
-
 enum {
     VERSION = 0x20 | (IOAPIC_PINS - 1) << 16,
     ID_SHIFT = 24,

@@ -11,6 +11,17 @@
 #define IOAPIC_PINS 24
 #define IOAPIC_SIZE 4096ULL
 
+/* Offsets in the page, and registers behind the index. */
+enum ioapic_register {
+    IOAPIC_IOREGSEL = 0x00,
+    IOAPIC_IOWIN = 0x10,
+    IOAPIC_EOIR = 0x40,
+    IOAPIC_IOAPICID = 0x00,
+    IOAPIC_IOAPICVER = 0x01,
+    IOAPIC_IOAPICARB = 0x02,
+    IOAPIC_IOREDTBL = 0x10, /* two registers a pin */
+};
+
 struct ioapic {
     u64 redirection[IOAPIC_PINS];
     u32 lines;      /* asserted inputs */

@@ -62,10 +62,13 @@ static void pass_on_intr(struct machine *machine, struct effects *effects)
 
 void board_interrupts_changed(struct machine *machine, struct effects *effects)
 {
+    bool was_observed = machine->pit.observed;
+
     pass_on_intr(machine, effects);
     send_ioapic_messages(machine, effects);
     machine->pit.observed =
         pic_line_unmasked(&machine->pic, IRQ_PIT) || ioapic_pin_unmasked(&machine->ioapic, PIN_PIT);
+    effects->timers |= machine->pit.observed && !was_observed;
 }
 
 void board_set_line(struct machine *machine, u32 line, bool high, struct effects *effects)

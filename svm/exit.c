@@ -9,10 +9,6 @@
 
 #define EXIT_CODE_MASK 0xFFFFFFFFU
 
-/* EXITINFO1 of a nested page fault. */
-#define NPF_WRITE BIT(1)
-#define NPF_FETCH BIT(4)
-
 #define PREFIX_ADDRESS_SIZE 0x67
 
 /* What the CPU does not say of a string instruction is in its prefixes: OUTS's segment, where

@@ -34,7 +34,7 @@ static bool find_next(struct vcpu *vcpu, const struct code *code)
         vcpu->hvm->next_rip = vmcb_next_rip(vmcb);
         return true;
     }
-    if (!svm_in_64bit_code(vmcb) || vmcb_cr4(vmcb) & CR4_LA57)
+    if (!svm_in_64bit_code(vmcb))
         return false;
     at = guest_code_at(&vcpu->vm->memory.ram, vmcb_cr3(vmcb), vmcb_rip(vmcb), sizeof(bytes));
     if (!at)
@@ -63,6 +63,19 @@ static enum exit_kind port_access(struct vcpu *vcpu)
     return vcpu_fast_port(vcpu, IOIO_PORT(info), IOIO_SIZE(info), !IOIO_IN(info));
 }
 
+static enum exit_kind memory_access(struct vcpu *vcpu)
+{
+    const struct vmcb *vmcb = vcpu->hvm->vmcb;
+    enum exit_kind answered;
+
+    if (vmcb_exit_info1(vmcb) & NPF_FETCH || vmcb_exit_int_info(vmcb) & EVENT_VALID ||
+        !svm_in_64bit_code(vmcb))
+        return EXIT_NONE;
+    answered = vcpu_fast_memory(vcpu, vmcb_exit_info2(vmcb), vmcb_cr3(vmcb), vmcb_rip(vmcb));
+    vcpu->hvm->next_rip = vmcb_rip(vmcb) + vcpu->insn_length;
+    return answered;
+}
+
 /* Something waits for an exit. */
 static bool is_watched(const struct hvm_vcpu *hvm)
 {
@@ -85,6 +98,8 @@ enum exit_kind svm_fast_answer(struct vcpu *vcpu)
     case VMEXIT_CPUID:
         svm_notice_xcr0(vcpu);
         return find_next(vcpu, &cpuid_code) ? vcpu_fast_cpuid(vcpu) : EXIT_NONE;
+    case VMEXIT_NPF:
+        return memory_access(vcpu);
     case VMEXIT_HLT:
         return find_next(vcpu, &hlt_code) ? vcpu_fast_hlt(vcpu) : EXIT_NONE;
     case VMEXIT_VMMCALL:

@@ -121,6 +121,10 @@ enum vmcb_exit_code {
 #define IOIO_SEGMENT(info)      ((u8)((info) >> 10 & 7))      /* with decode assists */
 #define IOIO_PORT(info)         ((u16)((info) >> 16))
 
+/* EXITINFO1 of a nested page fault. */
+#define NPF_WRITE BIT(1)
+#define NPF_FETCH BIT(4)
+
 #define MSR_EXIT_WRITE 1 /* EXITINFO1 of an MSR intercept */
 
 /* Virtual interrupt control, offset 060h. */

@@ -17,6 +17,15 @@ static enum exit_kind port_access(struct vcpu *vcpu)
                           (u8)((qualification & IO_SIZE_MASK) + 1), !(qualification & IO_IN));
 }
 
+static enum exit_kind memory_access(struct vcpu *vcpu)
+{
+    if (vmread(VMCS_EXIT_QUALIFICATION) & (EPT_FETCH | EPT_NMI_UNBLOCKED) ||
+        vmread(VMCS_IDT_VECTORING_INFORMATION) & INTERRUPTION_VALID || !vmx_in_64bit_code())
+        return EXIT_NONE;
+    return vcpu_fast_memory(vcpu, vmread(VMCS_GUEST_PHYSICAL_ADDRESS), vmread(VMCS_GUEST_CR3),
+                            vmread(VMCS_GUEST_RIP));
+}
+
 enum exit_kind vmx_fast_answer(struct vcpu *vcpu)
 {
     switch (vmread(VMCS_EXIT_REASON)) {
@@ -30,6 +39,8 @@ enum exit_kind vmx_fast_answer(struct vcpu *vcpu)
         return vcpu_fast_hlt(vcpu);
     case REASON_RDMSR:
         return vcpu_fast_rdmsr(vcpu);
+    case REASON_EPT_VIOLATION:
+        return memory_access(vcpu);
     case REASON_VMCALL:
         return vcpu_fast_hypercall(vcpu);
     default:
@@ -38,10 +49,10 @@ enum exit_kind vmx_fast_answer(struct vcpu *vcpu)
 }
 
 /* Moves behind an instruction that is not stepped through and does not end at 4 GiB; or not. */
-static bool skip(void)
+static bool skip(u64 length)
 {
     u64 rip = vmread(VMCS_GUEST_RIP);
-    u64 next = rip + vmread(VMCS_EXIT_INSTRUCTION_LENGTH);
+    u64 next = rip + length;
     u64 state;
 
     if ((rip ^ next) >> 32 || (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
@@ -69,7 +80,7 @@ static bool set_timer(const struct vcpu *vcpu)
 
 static __attribute__((noinline)) enum vmx_outcome skip_slowly(struct vcpu *vcpu, u32 answered)
 {
-    vmx_skip_instruction(vcpu, 0);
+    vmx_skip_instruction(vcpu, answered == EXIT_MEMORY ? vcpu->insn_length : 0);
     vcpu->hvm->served = answered;
     return VMX_SERVED;
 }
@@ -102,7 +113,7 @@ enum vmx_outcome vmx_fast_finish(struct vcpu *vcpu, u64 answered)
 {
     if (answered == EXIT_NONE)
         return VMX_EXITED;
-    if (!skip())
+    if (!skip(answered == EXIT_MEMORY ? vcpu->insn_length : vmread(VMCS_EXIT_INSTRUCTION_LENGTH)))
         return skip_slowly(vcpu, answered);
     if (vcpu->interrupts_stale)
         return offer(vcpu, answered);

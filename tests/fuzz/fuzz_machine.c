@@ -73,6 +73,7 @@ static void access_device(struct machine *machine, const struct step *step, stru
         .write = step->flags & 16,
     };
     u32 cpu = (step->flags >> 2 & 3) % CPUS;
+    u64 deadlines[CPUS];
     bool claimed;
 
     switch (step->kind % 4) {
@@ -98,7 +99,12 @@ static void access_device(struct machine *machine, const struct step *step, stru
         access.value |= step->scale & 2 ? LAPIC_BASE_DEFAULT : 0;
         break;
     }
+    for (u32 i = 0; i < CPUS; i++)
+        deadlines[i] = machine_deadline(machine, i);
+    effects->timers = false;
     claimed = machine_access(machine, cpu, &access, effects);
+    for (u32 i = 0; i < CPUS; i++)
+        REQUIRE(effects->timers || machine_deadline(machine, i) >= deadlines[i]);
     if (access.space != SPACE_MSR && !access.write && access.size < 8) {
         REQUIRE(access.value >> 8 * access.size == 0);
         REQUIRE(claimed || access.value == BIT(8 * access.size) - 1);
