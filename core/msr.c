@@ -34,6 +34,7 @@ enum msr {
     MSR_MTRR_DEF_TYPE = 0x2FF,
     MSR_TSC_DEADLINE = 0x6E0,
     MSR_X2APIC = 0x800,
+    MSR_X2APIC_EOI = 0x80B,
     MSR_XSS = 0xDA0,
     MSR_EFER = 0xC0000080,
     MSR_AMD_SYSCFG = 0xC0010010,
@@ -136,6 +137,14 @@ static bool write_apic(struct vcpu *vcpu, u32 index, u64 value)
     };
 
     return vcpu_access(vcpu, &access);
+}
+
+static bool write_eoi(struct vcpu *vcpu, u32 index, u64 value)
+{
+    if (value != 0 || !lapic_is_x2apic(vcpu->lapic))
+        return false;
+    vcpu_end_interrupt(vcpu);
+    return true;
 }
 
 static bool write_deadline(struct vcpu *vcpu, u32 index, u64 value)
@@ -276,6 +285,7 @@ static bool read_de_cfg(struct vcpu *vcpu, u32 index, u64 *value)
 /* Those that guests write all the time come first. */
 static const struct msr_range ranges[] = {
     {MSR_TSC_DEADLINE,     1,                       read_apic,            write_deadline   },
+    {MSR_X2APIC_EOI,       1,                       NULL,                 write_eoi        },
     {MSR_X2APIC,           X2APIC_COUNT,            read_apic,            write_apic       },
     {MSR_TSC_ADJUST,       1,                       read_adjust,          write_adjust     },
     {MSR_TSC,              1,                       read_tsc,             write_tsc        },

@@ -148,6 +148,18 @@ bool vcpu_access(struct vcpu *vcpu, struct access *access)
     return claimed;
 }
 
+void vcpu_end_interrupt(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    struct vm_effects context = effects_of(vm, vcpu->index);
+
+    spin_lock(&vm->lock);
+    machine_end_of_interrupt(vm->machine, vcpu->index, &context.effects);
+    if (lapic_highest_irr(vcpu->lapic) >= 0)
+        vcpu->interrupts_stale = true;
+    spin_unlock(&vm->lock);
+}
+
 void vcpu_set_tsc_deadline(struct vcpu *vcpu, u64 deadline)
 {
     struct vm *vm = vcpu->vm;
@@ -303,7 +315,6 @@ static void offer(struct vcpu *vcpu, struct effects *effects)
     vcpu->interrupts_stale = false;
     if (vcpu->lapic->events & LAPIC_RESETS)
         take_resets(vcpu);
-    refresh_deadline(vcpu);
     if (should_block(vcpu)) {
         sched_block(vcpu);
     } else {
@@ -321,10 +332,12 @@ void vcpu_offer_interrupts(struct vcpu *vcpu)
     if (rdtsc() >= vcpu->timer_deadline)
         machine_tick(vm->machine, vcpu->index, &context.effects);
     lapic_take_posted(vcpu->lapic);
+    refresh_deadline(vcpu);
     offer(vcpu, &context.effects);
     spin_unlock(&vm->lock);
 }
 
+/* What moved a deadline has refreshed it. */
 bool vcpu_fast_offer(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;

@@ -23,7 +23,8 @@ void vcpu_handle_exit(struct vcpu *vcpu, struct exit *exit);
 /* Carries out one access to the machine; see machine_access. */
 bool vcpu_access(struct vcpu *vcpu, struct access *access);
 
-/* A write of IA32_TSC_DEADLINE. */
+/* EOI, and a write of IA32_TSC_DEADLINE. */
+void vcpu_end_interrupt(struct vcpu *vcpu);
 void vcpu_set_tsc_deadline(struct vcpu *vcpu, u64 deadline);
 
 /* After EXIT_APIC_WRITE and EXIT_EOI. */

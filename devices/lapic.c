@@ -96,6 +96,7 @@ static u32 *vector_word(struct lapic *lapic, enum lapic_register bits, u8 vector
 
 static int highest_vector(const struct lapic *lapic, enum lapic_register bits)
 {
+#pragma GCC unroll 8
     for (int word = WORDS - 1; word >= 0; word--) {
         u32 value = lapic->registers[(bits >> 4) + word].value;
 
@@ -396,7 +397,7 @@ static u32 read_register(struct lapic *lapic, u32 offset, u64 tsc_hz, struct eff
     return lapic_read(lapic, offset);
 }
 
-static enum lapic_outcome end_of_interrupt(struct lapic *lapic, u8 *eoi_vector)
+enum lapic_outcome lapic_end_of_interrupt(struct lapic *lapic, u8 *eoi_vector)
 {
     int vector = lapic_highest_isr(lapic);
 
@@ -439,7 +440,7 @@ static enum lapic_outcome apply_write(struct lapic *lapic, u32 offset, u32 value
     set(lapic, offset, value);
     switch (offset) {
     case LAPIC_EOI:
-        return end_of_interrupt(lapic, eoi_vector);
+        return lapic_end_of_interrupt(lapic, eoi_vector);
     case LAPIC_ICR_LOW:
         return LAPIC_SEND;
     case LAPIC_SELF_IPI:

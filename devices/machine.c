@@ -131,6 +131,14 @@ void machine_lapic_written(struct machine *machine, u32 vcpu, u32 offset, struct
     board_lapic_outcome(machine, vcpu, outcome, eoi_vector, effects);
 }
 
+void machine_end_of_interrupt(struct machine *machine, u32 vcpu, struct effects *effects)
+{
+    u8 vector;
+
+    if (lapic_end_of_interrupt(&machine->lapics[vcpu], &vector) == LAPIC_BROADCAST_EOI)
+        machine_eoi(machine, vector, effects);
+}
+
 void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,
                               struct effects *effects)
 {

@@ -85,7 +85,8 @@ bool machine_press_power_button(struct machine *machine, struct effects *effects
 /* The board's NMI: to every vCPU that wants it (LINT1). */
 void machine_nmi(struct machine *machine, struct effects *effects);
 
-/* A write of IA32_TSC_DEADLINE; what machine_access does for it. */
+/* EOI, and a write of IA32_TSC_DEADLINE: what machine_access does for them. */
+void machine_end_of_interrupt(struct machine *machine, u32 vcpu, struct effects *effects);
 void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,
                               struct effects *effects);
 

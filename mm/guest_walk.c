@@ -118,23 +118,36 @@ bool guest_walk(const struct guest_ram *ram, const struct guest_paging *paging, 
     }
 }
 
+/* A page of RAM: its size is in pages. */
+static inline const u8 *page_at(const struct guest_ram *ram, u64 gpa)
+{
+    if (gpa < ram->low_size || gpa - GUEST_RAM_HIGH < ram->high_size)
+        return ram->base + gpa;
+    return NULL;
+}
+
 const void *guest_code_at(const struct guest_ram *ram, u64 cr3, u64 linear, size_t size)
 {
-    u64 table = cr3 & ADDRESS_MASK;
+    u64 entry = cr3, at = linear & (PAGE_SIZE - 1);
+    const u8 *page;
 
-    if ((linear & (PAGE_SIZE - 1)) > PAGE_SIZE - size)
-        return NULL;
-    for (unsigned shift = LONG_MODE_TOP;; shift -= LONG_MODE_INDEX) {
-        const volatile u64 *at =
-            guest_ram_at(ram, table + (linear >> shift & (BIT(LONG_MODE_INDEX) - 1)) * 8, 8);
-        u64 entry = at ? *at : 0, offset = BIT(shift) - 1;
+#pragma GCC unroll 4
+    for (unsigned shift = LONG_MODE_TOP; shift >= PAGE_SHIFT; shift -= LONG_MODE_INDEX) {
+        const volatile u64 *table = (const volatile u64 *)page_at(ram, entry & ADDRESS_MASK);
+        u64 offset = BIT(shift) - 1;
 
+        if (!table)
+            return NULL;
+        entry = table[linear >> shift & (BIT(LONG_MODE_INDEX) - 1)];
         if (!(entry & ENTRY_PRESENT))
             return NULL;
-        table = entry & ADDRESS_MASK;
-        if (shift == PAGE_SHIFT || ((entry & ENTRY_LARGE) && shift < LONG_MODE_TOP))
-            return guest_ram_at(ram, (table & ~offset) | (linear & offset), size);
+        if (shift < LONG_MODE_TOP && (entry & ENTRY_LARGE)) {
+            entry = (entry & ~offset) | (linear & offset);
+            break;
+        }
     }
+    page = page_at(ram, entry & ADDRESS_MASK);
+    return page && at + size <= PAGE_SIZE ? page + at : NULL;
 }
 
 static size_t copy_linear(const struct guest_ram *ram, const struct guest_paging *paging,

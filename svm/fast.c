@@ -123,15 +123,26 @@ static inline enum svm_outcome resume(struct vcpu *vcpu, u64 answered)
     vcpu->statistics.exits[answered]++;
     vmcb_set_tlb_control(vmcb, TLB_KEEP);
     vmcb_set_rax(vmcb, vcpu->gpr[GPR_RAX]);
-    if (answered == EXIT_WRMSR)
+    if (answered == EXIT_WRMSR || answered == EXIT_MEMORY)
         svm_tpr_to_vmcb(vcpu);
     return SVM_RESUME;
+}
+
+/* Moves behind an instruction that is not stepped through and does not end at 4 GiB; or not. */
+static inline bool skip(struct hvm_vcpu *hvm)
+{
+    if (vmcb_rflags(hvm->vmcb) & RFLAGS_TF || (vmcb_rip(hvm->vmcb) ^ hvm->next_rip) >> 32)
+        return false;
+    vmcb_set_rip(hvm->vmcb, hvm->next_rip);
+    vmcb_set_interrupt_shadow(hvm->vmcb, 0);
+    return true;
 }
 
 static __attribute__((noinline)) enum svm_outcome finish_slowly(struct vcpu *vcpu, u64 answered)
 {
     svm_events_after_exit(vcpu);
-    svm_skip_instruction(vcpu, 0);
+    if (!skip(vcpu->hvm))
+        svm_skip_instruction(vcpu, 0);
     if ((!vcpu->interrupts_stale || vcpu_fast_offer(vcpu)) && !must_leave(vcpu))
         return resume(vcpu, answered);
     vcpu->hvm->served = answered;
@@ -140,16 +151,10 @@ static __attribute__((noinline)) enum svm_outcome finish_slowly(struct vcpu *vcp
 
 enum svm_outcome svm_fast_finish(struct vcpu *vcpu, u64 answered)
 {
-    struct hvm_vcpu *hvm = vcpu->hvm;
-    struct vmcb *vmcb = hvm->vmcb;
-
     if (answered == EXIT_NONE)
         return SVM_EXITED;
-    if (vcpu->interrupts_stale || must_leave(vcpu) || vmcb_rflags(vmcb) & RFLAGS_TF ||
-        (vmcb_rip(vmcb) ^ hvm->next_rip) >> 32)
+    if (vcpu->interrupts_stale || must_leave(vcpu) || !skip(vcpu->hvm))
         return finish_slowly(vcpu, answered);
-    vmcb_set_rip(vmcb, hvm->next_rip);
-    vmcb_set_interrupt_shadow(vmcb, 0);
-    vmcb_set_event_injection(vmcb, 0);
+    vmcb_set_event_injection(vcpu->hvm->vmcb, 0);
     return resume(vcpu, answered);
 }

@@ -154,14 +154,18 @@ paddr_t pool_physical(const void *memory)
     return (paddr_t)memory;
 }
 
-void svm_run(paddr_t guest_vmcb, u64 gpr[GPR_COUNT], paddr_t host_vmcb)
+/* The fast path answers nothing. */
+enum svm_outcome svm_run(struct vcpu *v, paddr_t guest_vmcb, paddr_t host_vmcb)
 {
     struct vmcb *running = (struct vmcb *)guest_vmcb;
 
     seen = *running;
     running->control.exit_int_info = 0;
     running->control.event_injection = 0;
-    guest(running, gpr);
+    guest(running, v->gpr);
+    vmcb_set_all_clean(running);
+    v->gpr[GPR_RAX] = vmcb_rax(running);
+    return SVM_EXITED;
 }
 
 static void set_code(enum insn_mode in, const char *bytes, size_t size)
