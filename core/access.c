@@ -480,24 +480,32 @@ static void decode_simple(struct decoded *decoded, u64 low, u64 high)
         insn->length = 0;
 }
 
+/* Fibonacci hashing: the upper bits of a product with 2^64 divided by the golden ratio. */
+static struct decoded *find_decoded(struct vcpu *vcpu, u64 code)
+{
+    return &vcpu->decoded[code * 0x9E3779B97F4A7C15 >> (64 - DECODED_BITS)];
+}
+
 enum exit_kind vcpu_fast_memory(struct vcpu *vcpu, u64 gpa, u64 cr3, u64 rip)
 {
-    struct decoded *decoded = &vcpu->decoded[rip >> 1 & (DECODED_COUNT - 1)];
     const volatile u64 *code =
-        guest_code_at(&vcpu->vm->memory.ram, cr3, rip, sizeof(decoded->code));
-    struct emulation e = {.vcpu = vcpu, .insn = &decoded->insn, .gpa = gpa};
+        guest_code_at(&vcpu->vm->memory.ram, cr3, rip, sizeof(vcpu->decoded->code));
+    struct emulation e = {.vcpu = vcpu, .gpa = gpa};
+    struct decoded *decoded;
     u64 low, high;
 
     if (!code)
         return EXIT_NONE;
     low = code[0];
     high = code[1];
+    decoded = find_decoded(vcpu, low);
     if (decoded->code[0] != low || decoded->code[1] != high)
         decode_simple(decoded, low, high);
     if (decoded->insn.length == 0)
         return EXIT_NONE;
     vcpu->insn_length = decoded->insn.length;
-    if (decoded->insn.operation == INSN_LOAD)
+    e.insn = &decoded->insn;
+    if (e.insn->operation == INSN_LOAD)
         emulate_load(&e);
     else
         emulate_store(&e);

@@ -41,7 +41,7 @@ enum vcpu_request {
 #define EXIT_TRACE_SIZE 16
 
 /* Instructions that accessed a device, found again by their code. */
-#define DECODED_COUNT 8
+#define DECODED_BITS 3
 
 struct decoded {
     u64 code[2];      /* the 16 bytes at RIP */
@@ -94,6 +94,7 @@ struct vcpu {
     u8 activity;           /* enum vcpu_activity */
     bool start_pending;    /* start_state is to be loaded when it is next attached */
     bool tsc_offset_stale; /* tsc_offset is to be loaded then */
+    bool nmi_window;       /* has been asked for */
     bool interrupts_stale; /* LAPIC, PIC or board changed since interrupts were last offered */
     bool active;           /* counted in vm->active_vcpus */
     bool yielding;         /* its slice ends because it spins */
@@ -115,7 +116,7 @@ struct vcpu {
     struct exit_trace trace[EXIT_TRACE_SIZE];
     u32 trace_next;
     u8 insn_length; /* of the instruction that vcpu_fast_memory has carried out */
-    struct decoded decoded[DECODED_COUNT];
+    struct decoded decoded[1 << DECODED_BITS];
 
     struct vcpu_capture capture;
 };

@@ -285,7 +285,9 @@ static void offer_nmi(struct vcpu *vcpu)
         inject(vcpu, EVENT_NMI, 0);
         pending = false;
     }
-    host.hvm->request_window(vcpu, EVENT_NMI, pending);
+    if (pending || vcpu->nmi_window)
+        host.hvm->request_window(vcpu, EVENT_NMI, pending);
+    vcpu->nmi_window = pending;
 }
 
 /* The PIC's first, as it waits for nobody's EOI. */
