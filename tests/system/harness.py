@@ -58,6 +58,7 @@ class SystemTest:
     grub_files: tuple = ()
     options: tuple = ()  # of the emulator's own
     icount: int = None  # QEMU: an instruction takes 2^icount ns, as Bochs's always take 20
+    machine: type = None  # default: Machine
     debugger: bool = False  # QEMU waits for one at Machine.debugger_path
     debugger_commands: Callable = None  # returns what Bochs's own debugger is to do
 
@@ -301,7 +302,7 @@ def run(test):
     """Runs one test. None when it passed, else what was wrong."""
     try:
         with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
-            with Machine(test, folder) as machine:
+            with (test.machine or Machine)(test, folder) as machine:
                 test.check(machine)
         return None
     except AssertionError as error:

@@ -184,20 +184,45 @@ def boot_stops(machine):
     expect_halt(machine, debugger, sentence)
 
 
-@system_test(HELLO, **AMD, cpus=2, memory=256, debugger=True, grub=STOP_IN_GRUB)
-def boots_without_acpi(machine):
+def boot_without(machine, *kinds):
+    """Boots without the tags of these kinds."""
     debugger = Debugger.in_grub(machine)
     debugger.run_to(address_of("boot_entry"))
     information = BootInformation.read(debugger)
-    information.drop(TAG_OLD_RSDP)
-    information.drop(TAG_NEW_RSDP)
+    for kind in kinds:
+        assert information.all_of(kind), f"there is no tag of type {kind}"
+        information.drop(kind)
     information.write(debugger)
     debugger.leave()
-    log = machine.boot()
+    return machine.boot()
+
+
+@system_test(HELLO, **AMD, cpus=2, memory=256, debugger=True, grub=STOP_IN_GRUB)
+def boots_without_acpi(machine):
+    log = boot_without(machine, TAG_OLD_RSDP)
     assert "the boot loader found no RSDP: only this CPU is used" in log, log
     assert "PIT" in log and machine.json("host")["cpus"] == 1, log
     assert machine.json("start hello")["ok"]
     machine.wait_in_log("hello", "heartbeat 1")
+
+
+@system_test(HELLO, **AMD, cpus=2, memory=256, grub=("insmod acpi", "acpi --exclude=FACP"))
+def boots_without_a_fadt(machine):
+    log = machine.boot()
+    assert "HPET" in machine.json("host")["tsc_source"], log
+    assert "2 of 2 CPUs are up" in log, log
+    assert machine.json("start hello")["ok"]
+    machine.wait_in_log("hello", "heartbeat 1")
+
+
+@system_test(HELLO, **AMD, firmware="uefi", cpus=2, memory=256, debugger=True, grub=STOP_IN_GRUB)
+def boots_with_the_efi_memory_map_alone(machine):
+    boot_without(machine, TAG_MEMORY_MAP)
+    host = machine.json("host")
+    assert host["firmware"] == "UEFI" and host["cpus"] == 2, host
+    assert machine.json("start hello")["ok"]
+    machine.wait_in_log("hello", "heartbeat 1")
+    machine.power_off()
 
 
 # CPUs that not even the monitor can run on.
