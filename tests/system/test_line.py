@@ -15,7 +15,7 @@ def control(machine, *words, stdin=b"", **more):
     machine.hang_up()
     result = subprocess.run([f"{ROOT}/scripts/bulkheadctl", "--serial",
                              f"unix:{machine.folder}/serial", *words], input=stdin,
-                            capture_output=True, timeout=machine.test.timeout, check=False, **more)
+                            capture_output=True, timeout=60, check=False, **more)
     return result.returncode, result.stdout.decode(), result.stderr.decode()
 
 
