@@ -37,7 +37,7 @@ $(BUILD)/%.o: %.c Makefile
 
 # What no exit runs through is built for size.
 $(BUILD)/boot/%.o $(BUILD)/loader/%.o $(BUILD)/monitor/%.o $(BUILD)/drivers/%.o \
-$(BUILD)/core/config.o $(BUILD)/core/main.o $(BUILD)/core/dump.o $(BUILD)/core/lifecycle.o \
+$(BUILD)/core/config.o $(BUILD)/core/main.o $(BUILD)/core/dump.o $(BUILD)/core/lifecycle.o $(BUILD)/core/port.o \
 $(BUILD)/vmx/capability.o $(BUILD)/svm/probe.o: CFLAGS += -Os
 
 # Frames there would link to the guest's RBP.

@@ -14,7 +14,7 @@ bool console_prepare(struct console *console)
 void console_free(struct console *console)
 {
     pool_free(console->ring, CONSOLE_RING_PAGES);
-    *console = (struct console){.watched = console->watched};
+    *console = (struct console){.watchers = console->watchers};
 }
 
 void console_put(struct console *console, u8 byte)

@@ -13,10 +13,11 @@
 #define CONSOLE_INPUT_SIZE 1024
 
 struct console {
-    char *ring;   /* CONSOLE_RING_SIZE bytes; NULL: the partition has never been started */
-    u64 written;  /* bytes ever; the ring holds the last CONSOLE_RING_SIZE of them */
-    u64 shown;    /* the monitor's: number of the first byte that nobody has seen */
-    bool watched; /* the monitor shows it: wake it when something comes */
+    char *ring;  /* CONSOLE_RING_SIZE bytes; NULL: the partition has never been started */
+    u64 written; /* bytes ever; the ring holds the last CONSOLE_RING_SIZE of them */
+    u64 shown;   /* the monitor's: number of the first byte that nobody has seen */
+    u8 watchers; /* who show it on a port: CPU 0 is to be woken when something comes */
+    u64 limit;   /* bytes ever, at which the guest is to wait for the watchers; 0: never */
     u8 input[CONSOLE_INPUT_SIZE];
     u32 input_head, input_tail; /* free-running; head - tail bytes wait */
 };

@@ -65,6 +65,10 @@ enum vm_event {
 };
 void lifecycle_set_listener(void (*event)(struct vm *vm, enum vm_event what));
 
+/* Lets the partition's UART seem busy from when `limit` bytes have ever been printed: somebody
+ * shows them who is slower. 0: never. CPU 0; who sets it raises or removes it in time. */
+void vm_pace(struct vm *vm, u64 limit);
+
 /* Offers typed bytes that wait to the partition's UART. Any CPU. */
 void vm_input(struct vm *vm, u8 byte);
 

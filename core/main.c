@@ -9,6 +9,7 @@
 #include "core/lifecycle.h"
 #include "core/log.h"
 #include "core/panic.h"
+#include "core/port.h"
 #include "core/sched.h"
 #include "core/smp.h"
 #include "core/terminal.h"
@@ -371,12 +372,7 @@ static void autostart(void)
 
 static void open_monitor(void)
 {
-    u8 irq = terminal_irq();
-
-    if (irq < ACPI_ISA_IRQS &&
-        host_ioapic_route(&host.acpi.isa_irqs[irq], VECTOR_UART, cpus[0]->apic_id) &&
-        terminal_use_interrupts())
-        host_ioapic_mask(host.acpi.isa_irqs[irq].gsi, false);
+    ports_use_interrupts();
     monitor_init();
     host.prompt_tsc = rdtsc();
     log_set_output(log_output);
@@ -398,10 +394,9 @@ static bool do_lifecycle(struct cpu *cpu)
 
 static u64 housekeeping(struct cpu *cpu)
 {
-    bool soon;
+    bool soon = ports_poll();
 
-    terminal_poll();
-    soon = monitor_poll() || terminal_is_polled();
+    soon |= monitor_poll();
     if (do_lifecycle(cpu))
         return 0;
     return soon ? rdtsc() + host_ns_to_tsc(CONSOLE_POLL_NS) : DEADLINE_NONE;

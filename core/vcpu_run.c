@@ -35,7 +35,9 @@ static void effect_transmit(struct effects *effects, u8 byte)
     struct vm *vm = CONTAINER_OF(effects, struct vm_effects, effects)->vm;
 
     console_put(&vm->console, byte);
-    if (vm->console.watched && vm->vcpus[0]->cpu->index != 0)
+    if (vm->console.written == vm->console.limit)
+        uart_hold(&vm->machine->uart, true);
+    if (vm->console.watchers > 0 && vm->vcpus[0]->cpu->index != 0)
         sched_wake_boot_cpu();
 }
 
@@ -203,6 +205,21 @@ void vm_raise_nmi(struct vm *vm)
     spin_lock(&vm->lock);
     context = effects_of(vm, EFFECTS_NO_VCPU);
     machine_nmi(vm->machine, &context.effects);
+    spin_unlock(&vm->lock);
+}
+
+void vm_pace(struct vm *vm, u64 limit)
+{
+    struct vm_effects context;
+
+    spin_lock(&vm->lock);
+    vm->console.limit = limit;
+    if (vm->vcpus &&
+        (vm->state == VM_RUNNING || vm->state == VM_PAUSING || vm->state == VM_PAUSED)) {
+        context = effects_of(vm, EFFECTS_NO_VCPU);
+        machine_hold_output(vm->machine, limit > 0 && vm->console.written >= limit,
+                            &context.effects);
+    }
     spin_unlock(&vm->lock);
 }
 

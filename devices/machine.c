@@ -200,6 +200,12 @@ bool machine_receive(struct machine *machine, u8 byte, struct effects *effects)
     return received;
 }
 
+void machine_hold_output(struct machine *machine, bool held, struct effects *effects)
+{
+    uart_hold(&machine->uart, held);
+    board_set_line(machine, IRQ_COM1, uart_irq(&machine->uart), effects);
+}
+
 bool machine_press_power_button(struct machine *machine, struct effects *effects)
 {
     acpi_pm_press_power_button(&machine->acpi_pm);

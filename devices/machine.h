@@ -78,6 +78,9 @@ u8 machine_acknowledge_pic(struct machine *machine, struct effects *effects);
 bool machine_receive(struct machine *machine, u8 byte, struct effects *effects);
 bool machine_can_receive(const struct machine *machine);
 
+/* Lets the UART's transmitter seem busy, see uart_hold. */
+void machine_hold_output(struct machine *machine, bool held, struct effects *effects);
+
 /* The power button (ACPI). False when the guest does not react to it: it has not enabled its
  * interrupt. */
 bool machine_press_power_button(struct machine *machine, struct effects *effects);

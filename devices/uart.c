@@ -134,7 +134,8 @@ static u8 read_iir(struct uart *uart)
 
 static u8 line_status(const struct uart *uart)
 {
-    return LSR_THRE | LSR_TEMT | uart->line_errors | (uart->rx_count != 0 ? LSR_DR : 0);
+    return (uart->held ? 0 : LSR_THRE | LSR_TEMT) | uart->line_errors |
+           (uart->rx_count != 0 ? LSR_DR : 0);
 }
 
 static u8 read_lsr(struct uart *uart)
@@ -199,14 +200,20 @@ static void transmit(struct uart *uart, u8 byte, struct effects *effects)
         loop_back(uart, byte);
     else
         effects->ops->transmit(effects, byte);
-    uart->thre_pending = true;
+    uart->thre_pending = !uart->held;
+}
+
+void uart_hold(struct uart *uart, bool held)
+{
+    uart->thre_pending = held ? false : uart->thre_pending || uart->held;
+    uart->held = held;
 }
 
 static void write_ier(struct uart *uart, u8 value)
 {
     /* Enabling the transmitter's interrupt while the register is empty raises it. */
     if (value & ~uart->ier & IER_THRE)
-        uart->thre_pending = true;
+        uart->thre_pending = !uart->held;
     uart->ier = value & IER_MASK;
 }
 

@@ -3,8 +3,8 @@
 #ifndef BULKHEAD_DEVICES_UART_H
 #define BULKHEAD_DEVICES_UART_H
 
-/* The 16550A UART (National Semiconductor PC16550D datasheet). Sending takes no time; a cable
- * with a ready peer is always plugged in. */
+/* The 16550A UART (National Semiconductor PC16550D datasheet). Sending takes no time unless it is
+ * held; a cable with a ready peer is always plugged in. */
 
 #include "devices/device.h"
 
@@ -18,6 +18,7 @@ struct uart {
     u8 line_errors;  /* LSR bits that reading it clears */
     u8 modem_inputs; /* the upper half of MSR, and what changed in the lower */
     u8 modem_deltas;
+    bool held;         /* what was sent is taken to be on the line still */
     bool thre_pending; /* the transmitter's interrupt was not acknowledged yet */
 };
 
@@ -33,6 +34,10 @@ bool uart_write(struct uart *uart, u32 offset, u8 value, struct effects *effects
 /* A byte from the line; false when there is no room (or the loop-back cuts the line off). */
 bool uart_receive(struct uart *uart, u8 byte);
 bool uart_can_receive(const struct uart *uart);
+
+/* While it is held the transmitter never gets empty, so a guest that keeps to the rules sends no
+ * more; what it sends nevertheless is sent. */
+void uart_hold(struct uart *uart, bool held);
 
 /* The interrupt line, as OUT2 lets it through to the board. */
 bool uart_irq(const struct uart *uart);

@@ -22,6 +22,7 @@ enum uart_register {
 enum uart_bits {
     IER_RECEIVED_DATA = 1 << 0,
     IER_TRANSMITTER_EMPTY = 1 << 1,
+    IIR_NONE = 1 << 0,
     IIR_FIFOS_ENABLED = 0xC0,
     FCR_ENABLE = 1 << 0,
     FCR_CLEAR_RECEIVER = 1 << 1,
@@ -254,7 +255,12 @@ void host_uart_enable_interrupts(struct host_uart *uart, bool receive, bool tran
          (receive ? IER_RECEIVED_DATA : 0) | (transmit ? IER_TRANSMITTER_EMPTY : 0));
 }
 
-void host_uart_acknowledge(struct host_uart *uart)
+bool host_uart_acknowledge(struct host_uart *uart)
 {
-    inb(uart->port + UART_IIR);
+    return (inb(uart->port + UART_IIR) & IIR_NONE) == 0;
+}
+
+void host_uart_set_rts(struct host_uart *uart, bool on)
+{
+    outb(uart->port + UART_MCR, MCR_DTR | MCR_OUT2 | (on ? MCR_RTS : 0));
 }

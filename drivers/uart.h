@@ -43,7 +43,10 @@ size_t host_uart_read(struct host_uart *uart, void *bytes, size_t size);
  * everything acknowledges them. */
 void host_uart_enable_interrupts(struct host_uart *uart, bool receive, bool transmit);
 
-/* Reads IIR, which acknowledges a transmit interrupt; call it once for each interrupt. */
-void host_uart_acknowledge(struct host_uart *uart);
+/* Reads IIR, which acknowledges a transmit interrupt. True when an interrupt was pending. */
+bool host_uart_acknowledge(struct host_uart *uart);
+
+/* Tells the other end that it may send, or may not. */
+void host_uart_set_rts(struct host_uart *uart, bool on);
 
 #endif

@@ -17,6 +17,7 @@
 #define TYPED_SIZE      4096          /* bytes that wait beside those in the console */
 #define QUEUED_MAX      2048          /* in the terminal's ring, to be quick about Ctrl-] */
 #define CHUNK           512
+#define AHEAD_MAX       32768 /* that a guest may print ahead of what is shown */
 #define NOTICE_SIZE     256
 #define CARET_TO_LETTER 0x40
 
@@ -25,7 +26,8 @@ static struct {
     struct escape escape;
     enum vm_state state; /* last one told */
     u64 starts;
-    u64 taken; /* TSC when the guest last took a byte or was not behind */
+    u64 taken;    /* TSC when the guest last took a byte or was not behind */
+    u64 progress; /* TSC when the terminal last took a byte of the guest's */
     u32 head, tail;
     u8 typed[TYPED_SIZE];
 } watch;
@@ -88,10 +90,10 @@ void watch_begin(struct vm *vm)
     watch.vm = vm;
     watch.escape.byte = key;
     watch.escape.patience = host_ns_to_tsc(PATIENCE_NS);
-    watch.taken = now();
+    watch.taken = watch.progress = now();
     watch.state = vm->state;
     watch.starts = vm->starts;
-    vm->console.watched = true;
+    vm->console.watchers++;
     say("console of %s; Ctrl-%c leaves, twice sends it", vm->config.name, key | CARET_TO_LETTER);
     if (vm->state != VM_RUNNING)
         tell_state();
@@ -183,7 +185,11 @@ static bool pass_output(size_t idle_room)
         if (size == 0)
             return true;
         terminal_write(chunk, size);
+        watch.progress = now();
+        vm_pace(watch.vm, watch.vm->console.shown + AHEAD_MAX);
     }
+    if (now() - watch.progress > host_ns_to_tsc(NO_TAKER_NS))
+        vm_pace(watch.vm, 0);
     return false;
 }
 
@@ -202,5 +208,6 @@ bool watch_poll(size_t idle_room, bool *more)
 
 void watch_end(void)
 {
-    watch.vm->console.watched = false;
+    watch.vm->console.watchers--;
+    vm_pace(watch.vm, 0);
 }

@@ -294,6 +294,11 @@ void vm_input(struct vm *vm, u8 byte)
     assert_true(console_type(&vm->console, byte));
 }
 
+void vm_pace(struct vm *vm, u64 limit)
+{
+    vm->console.limit = limit;
+}
+
 void sched_wake_boot_cpu(void)
 {
     wakes++;
@@ -767,7 +772,7 @@ static void attach(struct vm *vm)
     snprintf(command, sizeof(command), "console %s\r\n", vm->config.name);
     type(command);
     EXPECT("Ctrl-] leaves");
-    assert_true(vm->console.watched);
+    assert_int_equal(vm->console.watchers, 1);
 }
 
 static void test_console_passes_every_byte(void **state)
@@ -795,7 +800,7 @@ static void test_console_passes_every_byte(void **state)
     clear();
     type("\x1d\r");
     EXPECT("\r\n\r" PROMPT);
-    assert_false(vm->console.watched);
+    assert_int_equal(vm->console.watchers, 0);
 }
 
 static void test_the_escape_twice_goes_to_the_guest(void **state)
@@ -897,6 +902,30 @@ static void test_a_flood_leaves_room_for_the_person(void **state)
     type("\x1d\r");
     EXPECT("bytes dropped]");
     EXPECT("\r" PROMPT);
+}
+
+static void test_a_watched_guest_keeps_to_the_line_while_it_moves(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+
+    attach(vm);
+    guest_print(vm, "x");
+    settle();
+    assert_int_equal(vm->console.limit, 1 + 32768);
+    line.drain = 0;
+    for (int i = 0; i < 40000; i++)
+        console_put(&vm->console, 'x');
+    settle();
+    assert_true(vm->console.limit < vm->console.written);
+    patience = 0; /* the line has been standing for long */
+    monitor_poll();
+    assert_int_equal(vm->console.limit, 0);
+    patience = UINT64_MAX / 4;
+    line.drain = RING_SIZE;
+    settle();
+    assert_int_equal(vm->console.limit, 40001 + 32768);
+    type("\x1d\r");
+    assert_int_equal(vm->console.limit, 0);
 }
 
 static void test_console_outlives_the_guest(void **state)
@@ -1664,6 +1693,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_console_replays_what_was_missed),
     TEST(test_console_says_what_was_overwritten),
     TEST(test_a_flood_leaves_room_for_the_person),
+    TEST(test_a_watched_guest_keeps_to_the_line_while_it_moves),
     TEST(test_console_outlives_the_guest),
     TEST(test_a_paste_waits_for_a_slow_guest),
     TEST(test_a_guest_that_does_not_read_can_be_left),

@@ -203,6 +203,27 @@ static void test_modem_status_interrupt(void **state)
     assert_int_equal(inb(IIR), 0xC1);
 }
 
+static void test_a_held_transmitter_seems_busy(void **state)
+{
+    outb(MCR, 0x0B);
+    outb(IER, 0x02);
+    assert_true(take_irq());
+    machine_hold_output(f.machine, true, &f.effects);
+    assert_int_equal(inb(LSR) & 0x60, 0);
+    assert_int_equal(inb(IIR), 0xC1);
+    outb(DATA, 'x'); /* is sent all the same */
+    outb(IER, 0x00);
+    outb(IER, 0x02);
+    assert_int_equal(inb(IIR), 0xC1);
+    assert_false(take_irq());
+    machine_hold_output(f.machine, false, &f.effects);
+    assert_true(take_irq());
+    assert_int_equal(inb(LSR) & 0x60, 0x60);
+    assert_int_equal(inb(IIR), 0xC2);
+    machine_hold_output(f.machine, false, &f.effects); /* was not: nothing new */
+    assert_int_equal(inb(IIR), 0xC1);
+}
+
 static void test_out2_gates_the_interrupt(void **state)
 {
     outb(MCR, 0x03);
@@ -226,6 +247,7 @@ int main(void)
         UART_TEST(test_loop_back),
         UART_TEST(test_overrun_in_loop_back),
         UART_TEST(test_modem_status_interrupt),
+        UART_TEST(test_a_held_transmitter_seems_busy),
         UART_TEST(test_out2_gates_the_interrupt),
     };
 
