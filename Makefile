@@ -20,7 +20,7 @@ LDFLAGS  := -nostdlib -static -no-pie -Wl,-T,linker.ld -Wl,-z,max-page-size=4096
 
 C_SOURCES   := $(filter-out core/offsets.c,$(sort $(wildcard $(FOLDERS:%=%/*.c))))
 ASM_SOURCES := $(sort $(wildcard $(FOLDERS:%=%/*.asm)))
-OBJECTS     := $(C_SOURCES:%.c=$(BUILD)/%.o) $(ASM_SOURCES:%.asm=$(BUILD)/%.asm.o)
+OBJECTS     := $(C_SOURCES:%.c=$(BUILD)/%.o) $(ASM_SOURCES:%.asm=$(BUILD)/%.asm.o) $(BUILD)/font.o
 
 all: $(IMAGE)
 
@@ -46,6 +46,13 @@ $(BUILD)/vmx/fast.o $(BUILD)/svm/fast.o: CFLAGS += -fomit-frame-pointer
 $(BUILD)/%.asm.o: %.asm $(BUILD)/offsets.inc Makefile
 	@mkdir -p $(@D)
 	$(NASM) -f elf64 -Werror -I$(BUILD)/ -o $@ $<
+
+# The framebuffer's glyphs; GRUB's font comes with grub-common.
+$(BUILD)/font.c: scripts/font $(wildcard /usr/share/grub/ascii.pf2)
+	@mkdir -p $(@D)
+	scripts/font /usr/share/grub/ascii.pf2 > $@
+$(BUILD)/font.o: $(BUILD)/font.c
+	$(CC) $(CFLAGS) -c -o $@ $<
 
 # The symbol table for backtraces is made from a first link and put into the second; the two
 # agree in every address, as it comes last in the image.

@@ -15,6 +15,7 @@
 #include "core/terminal.h"
 #include "core/version.h"
 #include "drivers/cpu.h"
+#include "drivers/framebuffer.h"
 #include "drivers/ioapic.h"
 #include "drivers/lapic.h"
 #include "drivers/pic.h"
@@ -38,25 +39,32 @@
 struct host host;
 
 static struct vga_text vga;
-static bool has_vga;
+static struct framebuffer pixels;
+static bool has_vga, has_pixels;
 
 /* Of linker.ld: what HVM_BACKEND announces. */
 extern const struct hvm_ops *const backends_start[], *const backends_end[];
 
 _Noreturn void boot_main(u32 magic, u32 information, u64 tsc);
 
+static void screen_write(const char *text, size_t size)
+{
+    if (has_vga)
+        vga_text_write(&vga, text, size);
+    if (has_pixels)
+        framebuffer_write(&pixels, text, size);
+}
+
 static void early_output(const char *text, size_t size)
 {
     terminal_write(text, size);
-    if (has_vga)
-        vga_text_write(&vga, text, size);
+    screen_write(text, size);
 }
 
 static void log_output(const char *text, size_t size)
 {
     monitor_log_output(text, size);
-    if (has_vga)
-        vga_text_write(&vga, text, size);
+    screen_write(text, size);
 }
 
 /* What stops the machine before there is a monitor: a sentence, then a halt. */
@@ -124,21 +132,24 @@ static void read_boot_information(u32 magic, u32 information)
         refuse(error);
 }
 
-static void set_up_vga(void)
+/* What the firmware's screen shows: text mode's cells, or pixels. */
+static void set_up_screen(void)
 {
     const struct boot_framebuffer *fb = &host.boot.framebuffer;
-    u64 size = (u64)fb->pitch * fb->height;
     char earlier[128];
     size_t count;
     u64 shown = 0;
     void *memory;
 
-    if (fb->kind != FRAMEBUFFER_TEXT)
+    if (fb->kind == FRAMEBUFFER_NONE)
         return;
-    memory = mmio_map(fb->address, size, MMIO_UNCACHED);
-    has_vga = memory && vga_text_init(&vga, memory, fb->width, fb->height, fb->pitch);
-    while (has_vga && (count = log_read(&shown, earlier, sizeof(earlier))) > 0)
-        vga_text_write(&vga, earlier, count);
+    memory = mmio_map(fb->address, (u64)fb->pitch * fb->height, MMIO_UNCACHED);
+    if (memory && fb->kind == FRAMEBUFFER_TEXT)
+        has_vga = vga_text_init(&vga, memory, fb->width, fb->height, fb->pitch);
+    else if (memory)
+        has_pixels = framebuffer_init(&pixels, memory, fb);
+    while ((count = log_read(&shown, earlier, sizeof(earlier))) > 0)
+        screen_write(earlier, count);
 }
 
 static const void *acpi_map(void *context, paddr_t physical, u64 size)
@@ -436,7 +447,7 @@ static _Noreturn void start(void)
     interrupts_init();
     if (!smp_init(CPUS_LIMIT))
         refuse("no memory for the boot CPU");
-    set_up_vga();
+    set_up_screen();
     listed = read_acpi(&count);
     set_up_interrupts(listed, count);
     enable_lapic();
