@@ -36,12 +36,10 @@ $(BUILD)/%.o: %.c Makefile
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # What no exit runs through is built for size.
-$(BUILD)/boot/%.o $(BUILD)/loader/%.o $(BUILD)/monitor/%.o $(BUILD)/drivers/%.o \
-$(BUILD)/core/config.o $(BUILD)/core/main.o $(BUILD)/core/dump.o $(BUILD)/core/lifecycle.o $(BUILD)/core/port.o \
-$(BUILD)/vmx/capability.o $(BUILD)/svm/probe.o: CFLAGS += -Os
-
-# Frames there would link to the guest's RBP.
-$(BUILD)/vmx/fast.o $(BUILD)/svm/fast.o: CFLAGS += -fomit-frame-pointer
+SMALL := boot/% loader/% monitor/% drivers/% core/config core/main core/dump core/lifecycle core/log \
+         core/panic core/port core/smp core/vm lib/format mm/frame mm/host_space mm/pool \
+         vmx/capability svm/probe
+$(filter $(SMALL:%=$(BUILD)/%.o),$(OBJECTS)): CFLAGS += -Os
 
 $(BUILD)/%.asm.o: %.asm $(BUILD)/offsets.inc Makefile
 	@mkdir -p $(@D)
