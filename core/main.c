@@ -132,6 +132,24 @@ static void read_boot_information(u32 magic, u32 information)
         refuse(error);
 }
 
+static bool set_up_pixels(const struct boot_framebuffer *fb, void *memory)
+{
+    struct framebuffer_format format = {
+        .pitch = fb->pitch,
+        .width = fb->width,
+        .height = fb->height,
+        .bits_per_pixel = fb->bits_per_pixel,
+        .red_position = fb->red_position,
+        .red_size = fb->red_size,
+        .green_position = fb->green_position,
+        .green_size = fb->green_size,
+        .blue_position = fb->blue_position,
+        .blue_size = fb->blue_size,
+    };
+
+    return framebuffer_init(&pixels, memory, &format);
+}
+
 /* What the firmware's screen shows: text mode's cells, or pixels. */
 static void set_up_screen(void)
 {
@@ -147,7 +165,7 @@ static void set_up_screen(void)
     if (memory && fb->kind == FRAMEBUFFER_TEXT)
         has_vga = vga_text_init(&vga, memory, fb->width, fb->height, fb->pitch);
     else if (memory)
-        has_pixels = framebuffer_init(&pixels, memory, fb);
+        has_pixels = set_up_pixels(fb, memory);
     while ((count = log_read(&shown, earlier, sizeof(earlier))) > 0)
         screen_write(earlier, count);
 }

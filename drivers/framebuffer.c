@@ -53,7 +53,7 @@ static void clear_row(const struct framebuffer *framebuffer, u32 row)
 }
 
 bool framebuffer_init(struct framebuffer *framebuffer, void *memory,
-                      const struct boot_framebuffer *info)
+                      const struct framebuffer_format *info)
 {
     u32 bytes = DIV_ROUND_UP(info->bits_per_pixel, 8);
 

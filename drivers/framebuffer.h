@@ -6,7 +6,7 @@
 /* Text on a linear framebuffer of RGB pixels, written and never read, as it is not cached: below
  * the last row it goes on in the first, one blank row ahead of it. One CPU at a time. */
 
-#include "boot/boot_info.h"
+#include "lib/types.h"
 
 #define FONT_FIRST  ' '
 #define FONT_GLYPHS 95 /* of ASCII */
@@ -17,6 +17,12 @@
 extern const u32 font_count; /* 0: there was no font when this was built */
 extern const u8 font_glyphs[FONT_GLYPHS][FONT_HEIGHT];
 
+struct framebuffer_format {
+    u32 pitch, width, height;
+    u8 bits_per_pixel;
+    u8 red_position, red_size, green_position, green_size, blue_position, blue_size;
+};
+
 struct framebuffer {
     u8 *memory;
     u32 pitch, bytes_per_pixel;
@@ -25,10 +31,10 @@ struct framebuffer {
     u32 column, row;
 };
 
-/* Clears the screen at `memory`, where the caller mapped what `info` tells of. False when its
+/* Clears the screen of this format at `memory`, where the caller mapped it. False when its
  * dimensions or format make no sense, or there is no font. */
 bool framebuffer_init(struct framebuffer *framebuffer, void *memory,
-                      const struct boot_framebuffer *info);
+                      const struct framebuffer_format *info);
 
 /* Understands \n and \r; other control characters are left out, what is not ASCII is shown as '?'.
  */

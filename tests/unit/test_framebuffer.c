@@ -23,15 +23,14 @@ const u8 font_glyphs[FONT_GLYPHS][FONT_HEIGHT] = {
     ['?' - ' '] = {[0 ... FONT_HEIGHT - 1] = '?'},
 };
 
-static struct boot_framebuffer info;
+static struct framebuffer_format info;
 static struct framebuffer framebuffer;
 static u8 *memory;
 static size_t memory_size;
 
 static void open_screen(u32 bytes, u32 slack)
 {
-    info = (struct boot_framebuffer){
-        .kind = FRAMEBUFFER_RGB,
+    info = (struct framebuffer_format){
         .width = COLUMNS * FONT_WIDTH + 3,
         .height = ROWS * FONT_HEIGHT + 5,
         .bits_per_pixel = (u8)(bytes * 8),
@@ -112,7 +111,7 @@ static void below_the_last_row_comes_the_first(void **state)
 
 static void formats_that_make_no_sense(void **state)
 {
-    struct boot_framebuffer bad[8];
+    struct framebuffer_format bad[8];
 
     open_screen(4, 0);
     for (u32 i = 0; i < ARRAY_SIZE(bad); i++)
