@@ -48,8 +48,9 @@ struct cpu {
     u32 vcpu_count;         /* vCPUs that it owns; atomic */
     u32 load;               /* vCPUs that run or wait; written by this CPU, others may read it */
     u64 horizon;            /* virtual time of the vCPU that runs; the same */
-    bool reschedule;
-    bool nmi_seen; /* set in the NMI handler, logged by the loop */
+    bool reschedule;        /* whoever runs gives way to another pass of the loop */
+    bool woken;             /* VECTOR_WAKE came: there may be mail */
+    bool nmi_seen;          /* set in the NMI handler, logged by the loop */
 
     struct spinlock mailbox_lock; /* covers mailbox, the mail nodes in it, and serving */
     struct list mailbox;

@@ -415,7 +415,7 @@ static bool do_lifecycle(struct cpu *cpu)
     sched_charge(cpu, &cpu->own_cycles);
     while (lifecycle_step()) {
         interrupts_take();
-        if (cpu->reschedule || rdtsc() >= end)
+        if (cpu->reschedule || cpu->woken || rdtsc() >= end)
             return true;
     }
     return false;

@@ -379,7 +379,7 @@ static void on_timer(struct cpu *cpu)
 
 static void on_wake(struct cpu *cpu)
 {
-    cpu->reschedule = true;
+    cpu->woken = true;
 }
 
 static void on_error(struct cpu *cpu)
@@ -469,6 +469,32 @@ static void publish(struct cpu *cpu, struct vcpu *vcpu)
     vcpu->ran_on[cpu->index / 64 % ARRAY_SIZE(vcpu->ran_on)] |= BIT(cpu->index % 64);
 }
 
+/* Takes the mail if there is none but an event for the running vCPU. */
+static bool take_own_event(struct cpu *cpu, struct vcpu *vcpu)
+{
+    u32 event = REQUEST_EVENT;
+    bool taken;
+
+    spin_lock(&cpu->mailbox_lock);
+    taken = cpu->mailbox.next == &vcpu->mail && vcpu->mail.next == &cpu->mailbox &&
+            __atomic_compare_exchange_n(&vcpu->requests, &event, 0, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST);
+    if (taken)
+        list_remove(&vcpu->mail);
+    spin_unlock(&cpu->mailbox_lock);
+    vcpu->interrupts_stale = vcpu->interrupts_stale || taken;
+    return taken;
+}
+
+static bool must_look(struct cpu *cpu, struct vcpu *vcpu)
+{
+    if (cpu->woken) {
+        cpu->woken = false;
+        cpu->reschedule = cpu->reschedule || !take_own_event(cpu, vcpu);
+    }
+    return cpu->reschedule;
+}
+
 static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
     u64 start = cpu->charged;
@@ -481,8 +507,8 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     cpu->running = vcpu;
     vcpu->slice_end = start + cpu->slice - MIN(vcpu->slice_used, cpu->slice);
     sched_charge(cpu, &vcpu->statistics.host_cycles);
-    while (vcpu->run_state == VCPU_RUNNING && !cpu->reschedule && cpu->charged < vcpu->slice_end &&
-           cpu->charged < limit)
+    while (vcpu->run_state == VCPU_RUNNING && !must_look(cpu, vcpu) &&
+           cpu->charged < vcpu->slice_end && cpu->charged < limit)
         run_once(cpu, vcpu, limit);
     cpu->running = NULL;
     write_cr3(host_space_root());
@@ -512,7 +538,7 @@ static void pass(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
     u64 again = DEADLINE_NONE;
     struct vcpu *vcpu;
 
-    cpu->reschedule = false;
+    cpu->reschedule = cpu->woken = false;
     interrupts_take();
     if (__atomic_exchange_n(&cpu->nmi_seen, false, __ATOMIC_RELAXED))
         log_warn("CPU %u: NMI ignored", cpu->index);
