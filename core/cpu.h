@@ -42,6 +42,7 @@ struct cpu {
 
     struct vcpu *attached; /* whose state the hardware holds; may not be running */
     struct vcpu *running;
+    struct vcpu *interrupted; /* waits, but its slice is not over; NULL: none */
 
     struct run_queue queue; /* this CPU's alone, as is `timers` */
     struct list timers;     /* vCPUs that wait for a time (wake_deadline), earliest first */

@@ -106,11 +106,18 @@ static void set_active(struct vcpu *vcpu, bool active)
     vcpu->active = active;
 }
 
+static void leave_queue(struct cpu *cpu, struct vcpu *vcpu)
+{
+    run_queue_remove(&cpu->queue, vcpu, cpu->charged);
+    if (cpu->interrupted == vcpu)
+        cpu->interrupted = NULL;
+}
+
 /* Out of the run queue or the timers, wherever it is. */
 static void withdraw(struct cpu *cpu, struct vcpu *vcpu)
 {
     if (vcpu->run_state == VCPU_RUNNABLE) {
-        run_queue_remove(&cpu->queue, vcpu, cpu->charged);
+        leave_queue(cpu, vcpu);
         return;
     }
     if (vcpu->run_state == VCPU_CAPPED)
@@ -122,6 +129,7 @@ static void make_runnable(struct cpu *cpu, struct vcpu *vcpu)
 {
     withdraw(cpu, vcpu);
     vcpu->run_state = VCPU_RUNNABLE;
+    vcpu->fresh = true;
     vcpu->interrupts_stale = true;
     set_active(vcpu, true);
     run_queue_adapt(&cpu->queue, vcpu, cpu->slice);
@@ -283,7 +291,7 @@ static void move(struct cpu *cpu, struct vcpu *vcpu, struct cpu *to)
 {
     if (cpu->attached == vcpu)
         detach(cpu);
-    run_queue_remove(&cpu->queue, vcpu, cpu->charged);
+    leave_queue(cpu, vcpu);
     vcpu->moves++;
     __atomic_fetch_sub(&cpu->vcpu_count, 1, __ATOMIC_RELAXED);
     __atomic_fetch_add(&to->vcpu_count, 1, __ATOMIC_RELAXED);
@@ -337,19 +345,27 @@ static void share_work(struct cpu *cpu)
 
 static void wait_for_cap(struct cpu *cpu, struct vcpu *vcpu, u64 until)
 {
-    run_queue_remove(&cpu->queue, vcpu, cpu->charged);
+    leave_queue(cpu, vcpu);
     vcpu->run_state = VCPU_CAPPED;
     vcpu->waiting_since = cpu->charged;
     vcpu->wake_deadline = until;
     insert_timer(cpu, vcpu);
 }
 
-/* The first in the queue that may run here and now; it stays in the queue. */
+/* Only who has just woken ends a slice before its time. */
+static struct vcpu *next_in_line(const struct cpu *cpu)
+{
+    struct vcpu *first = run_queue_first(&cpu->queue);
+
+    return cpu->interrupted && !first->fresh ? cpu->interrupted : first;
+}
+
+/* Who may run here and now; it stays in the queue. */
 static struct vcpu *choose(struct cpu *cpu)
 {
     struct vcpu *vcpu;
 
-    while ((vcpu = run_queue_first(&cpu->queue))) {
+    while ((vcpu = next_in_line(cpu))) {
         struct cpu *to = sched_allowed(vcpu->vm, cpu) ? NULL : sched_place(vcpu->vm);
         u64 until = cap_wait(vcpu->vm, cpu->charged);
 
@@ -429,32 +445,28 @@ static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     cpu->longest_host_cycles = MAX(cpu->longest_host_cycles, ticks);
 }
 
-static void pay_slice(struct vcpu *vcpu)
-{
-    charge_virtual_time(vcpu, vcpu->slice_used);
-    vcpu->slice_used = 0;
-}
-
 /* After it ran from host TSC `start` on. */
 static void requeue(struct cpu *cpu, struct vcpu *vcpu, u64 start)
 {
-    cap_charge(vcpu->vm, start, cpu->charged - start);
-    vcpu->slice_used += cpu->charged - start;
+    u64 used = cpu->charged - start;
+
+    cap_charge(vcpu->vm, start, used);
+    charge_virtual_time(vcpu, used);
+    vcpu->slice_used += used;
     if (vcpu->run_state == VCPU_BLOCKED) {
-        pay_slice(vcpu);
+        vcpu->slice_used = 0;
         set_active(vcpu, false);
         if (vcpu->wake_deadline != DEADLINE_NONE)
             insert_timer(cpu, vcpu);
         return;
     }
     vcpu->run_state = VCPU_RUNNABLE;
-    if (vcpu->slice_used < cpu->slice && !vcpu->yielding) {
-        run_queue_insert_first(&cpu->queue, vcpu, cpu->charged);
-        return;
-    }
-    pay_slice(vcpu);
     if (vcpu->yielding)
         run_queue_yield(&cpu->queue, vcpu, cpu->charged);
+    else if (vcpu->slice_used < cpu->slice)
+        cpu->interrupted = vcpu;
+    if (cpu->interrupted != vcpu)
+        vcpu->slice_used = 0;
     vcpu->yielding = false;
     run_queue_insert(&cpu->queue, vcpu, cpu->charged);
 }
@@ -499,7 +511,9 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
     u64 start = cpu->charged;
 
-    run_queue_remove(&cpu->queue, vcpu, start);
+    leave_queue(cpu, vcpu);
+    cpu->interrupted = NULL;
+    vcpu->fresh = false;
     publish(cpu, vcpu);
     write_cr3(vcpu->vm->memory.host.root);
     attach(cpu, vcpu);

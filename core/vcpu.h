@@ -98,13 +98,14 @@ struct vcpu {
     bool interrupts_stale; /* LAPIC, PIC or board changed since interrupts were last offered */
     bool active;           /* counted in vm->active_vcpus */
     bool yielding;         /* its slice ends because it spins */
+    bool fresh;            /* woken, and has not run since */
     struct list run;       /* in the run queue or, with a deadline, in the timer list */
     u64 wake_deadline;     /* host TSC */
     u64 timer_deadline;    /* host TSC of its machine's next timer, as last computed */
     u64 slice_end;         /* host TSC, while running */
     u64 run_limit;         /* host TSC at which the scheduler wants it back, while running */
     u64 deadline;          /* the earlier of that and timer_deadline */
-    u64 slice_used;        /* TSC ticks of a slice that was cut short, not charged yet */
+    u64 slice_used;        /* TSC ticks of a slice that was cut short */
     u64 virtual_time;      /* see core/run_queue.h */
     u64 waiting_since;     /* host TSC, while in the run queue or capped */
     u32 moves;             /* from one CPU to another */
