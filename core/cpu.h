@@ -49,7 +49,7 @@ struct cpu {
     u32 vcpu_count;         /* vCPUs that it owns; atomic */
     u32 load;               /* vCPUs that run or wait; written by this CPU, others may read it */
     u64 horizon;            /* virtual time of the vCPU that runs; the same */
-    bool reschedule;        /* whoever runs gives way to another pass of the loop */
+    bool reschedule;        /* housekeeping is asked for: who runs gives way; set by any CPU */
     bool woken;             /* VECTOR_WAKE came: there may be mail */
     bool nmi_seen;          /* set in the NMI handler, logged by the loop */
 
@@ -57,8 +57,10 @@ struct cpu {
     struct list mailbox;
     struct vcpu *serving; /* whose requests are being looked at: it may not be freed */
 
-    u64 slice;       /* TSC ticks */
-    u64 timer_armed; /* host TSC the local APIC timer is armed for, DEADLINE_NONE: it is not */
+    u64 slice;        /* TSC ticks */
+    u64 housekeep_at; /* host TSC: when the housekeeping wants to be called again */
+    u64 housekept;    /* when it was last */
+    u64 timer_armed;  /* host TSC the local APIC timer is armed for, DEADLINE_NONE: it is not */
 
     /* Every TSC tick since `started` is charged to a vCPU, to a partition (its start and stop), to
      * `idle_cycles` or to `own_cycles`: those of the monitor, and of what nobody caused. */

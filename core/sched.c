@@ -52,7 +52,7 @@ void vcpu_post(struct vcpu *vcpu, u32 requests)
     spin_unlock(&cpu->mailbox_lock);
     /* The running vCPU of this CPU looks at its events before it next enters anyway. */
     if (cpu == this_cpu() && (vcpu != cpu->running || (requests & REQUEST_PARK)))
-        cpu->reschedule = true;
+        cpu->woken = true;
     wake_cpu(cpu);
 }
 
@@ -500,11 +500,9 @@ static bool take_own_event(struct cpu *cpu, struct vcpu *vcpu)
 
 static bool must_look(struct cpu *cpu, struct vcpu *vcpu)
 {
-    if (cpu->woken) {
-        cpu->woken = false;
-        cpu->reschedule = cpu->reschedule || !take_own_event(cpu, vcpu);
-    }
-    return cpu->reschedule;
+    if (cpu->woken)
+        cpu->woken = !take_own_event(cpu, vcpu);
+    return cpu->woken || cpu->reschedule;
 }
 
 static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
@@ -530,9 +528,9 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     requeue(cpu, vcpu, start);
 }
 
-static void idle(struct cpu *cpu, u64 until)
+static void idle(struct cpu *cpu)
 {
-    u64 deadline = MIN(until, next_timer(cpu));
+    u64 deadline = MIN(cpu->housekeep_at, next_timer(cpu));
 
     __atomic_store_n(&cpu->load, 0, __ATOMIC_RELAXED);
     if (deadline != DEADLINE_NONE)
@@ -546,34 +544,45 @@ static void idle(struct cpu *cpu, u64 until)
     run_queue_advance(&cpu->queue, __atomic_load_n(&furthest, __ATOMIC_RELAXED));
 }
 
-/* One pass: all that asks for attention, then a vCPU or rest. */
+/* When it is asked for or its time has come; before every rest, and each slice at the latest. */
+static void keep_house(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu), bool asked)
+{
+    if (!asked && cpu->queue.count != 0 && cpu->charged < cpu->housekeep_at &&
+        cpu->charged - cpu->housekept < cpu->slice)
+        return;
+    cpu->housekeep_at = housekeeping(cpu);
+    sched_charge(cpu, &cpu->own_cycles);
+    cpu->housekept = cpu->charged;
+}
+
+/* All that asks for attention, then a vCPU or rest. */
 static void pass(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
 {
-    u64 again = DEADLINE_NONE;
     struct vcpu *vcpu;
+    bool asked;
 
-    cpu->reschedule = cpu->woken = false;
     interrupts_take();
+    asked = __atomic_exchange_n(&cpu->reschedule, false, __ATOMIC_SEQ_CST);
+    cpu->woken = false;
     if (__atomic_exchange_n(&cpu->nmi_seen, false, __ATOMIC_RELAXED))
         log_warn("CPU %u: NMI ignored", cpu->index);
     drain_mailbox(cpu);
     run_timers(cpu);
-    if (housekeeping) {
-        again = housekeeping(cpu);
-        sched_charge(cpu, &cpu->own_cycles);
-    }
+    if (housekeeping)
+        keep_house(cpu, housekeeping, asked);
     share_work(cpu);
     vcpu = choose(cpu);
     if (vcpu)
-        run_vcpu(cpu, vcpu, MIN(MAX(again, rdtsc() + cpu->slice), next_timer(cpu)));
-    else if (again > rdtsc() && !cpu->reschedule)
-        idle(cpu, again);
+        run_vcpu(cpu, vcpu, next_timer(cpu));
+    else if (cpu->housekeep_at > rdtsc() && !cpu->reschedule && !cpu->woken)
+        idle(cpu);
 }
 
 _Noreturn void sched_loop(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
 {
     cpu->slice = host_ns_to_tsc(host.config.slice_ns);
     cpu->started = cpu->charged = rdtsc();
+    cpu->housekeep_at = housekeeping ? 0 : DEADLINE_NONE;
     for (;;)
         pass(cpu, housekeeping);
 }
