@@ -333,7 +333,7 @@ static bool is_better(const struct cpu *cpu, const struct vcpu *vcpu, const stru
 /* Nothing runs here now. With two or more that want to, one may be better off elsewhere. */
 static void share_work(struct cpu *cpu)
 {
-    struct vcpu *vcpu = cpu->queue.count > 1 ? spare(cpu) : NULL;
+    struct vcpu *vcpu = cpu->queue.count > 1 && cpu_count > 1 ? spare(cpu) : NULL;
     struct cpu *best = NULL;
 
     for (u32 i = 0; vcpu && i < cpu_count; i++)
