@@ -172,8 +172,11 @@ static const char *find_refusal(bool *unlocked)
     return NULL;
 }
 
+/* Of a CPU that is refused, nothing is used. */
 static void report_feature(struct hvm_report *report, const char *name, enum feature_state state)
 {
+    if (state == FEATURE_USED && !report->usable)
+        state = FEATURE_UNUSED;
     if (report->feature_count < HVM_FEATURES_MAX)
         report->features[report->feature_count++] =
             (struct hvm_feature){.name = name, .state = state};
@@ -202,9 +205,9 @@ bool svm_probe(struct hvm_report *report)
     if (!vendor_is_amd() && !svm_cpuid.svm)
         return false;
     memset(report, 0, sizeof(*report));
-    fill_report(report);
     refusal = find_refusal(&unlocked);
     report->usable = !refusal;
+    fill_report(report);
     snprintf(report->refusal, sizeof(report->refusal), "%s", refusal ? refusal : "");
     if (unlocked)
         snprintf(report->note, sizeof(report->note),

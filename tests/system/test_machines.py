@@ -144,6 +144,7 @@ def refuses_guests(machine, words):
     assert all(word.lower() in sentence.lower() for word in words), sentence
     assert f"no guest can run: {sentence}" in log, f"{sentence!r} is not in the boot log: {log}"
     assert sentence in machine.command("capabilities")
+    assert not any(feature["state"] == "used" for feature in capabilities["features"]), capabilities
     assert all(partition["state"] == "stopped" for partition in machine.partitions().values())
     start = machine.json("start hello")
     assert not start["ok"] and sentence in start["error"], start
