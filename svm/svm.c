@@ -236,6 +236,13 @@ static bool halts_in_shadow(struct vcpu *vcpu)
            vcpu_fetch(vcpu, &opcode, 1) == 1 && opcode == OPCODE_HLT;
 }
 
+/* Where PAUSEs cannot be counted, each one exits that could be to the good of a sibling. */
+static void watch_pauses(struct vcpu *vcpu)
+{
+    if (!(svm_cpuid.features & SVM_PAUSE_FILTER) && vcpu->vm->vcpu_count > 1)
+        vmcb_set_intercept(vcpu->hvm->vmcb, INTERCEPT_PAUSE, vcpu->cpu->queue.count != 0);
+}
+
 static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
 {
     struct hvm_cpu *cpu = vcpu->cpu->hvm;
@@ -252,6 +259,7 @@ static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
         *exit = (struct exit){.kind = EXIT_HLT, .reason = VMEXIT_HLT};
         return;
     }
+    watch_pauses(vcpu);
     prepare_asid(hvm, cpu);
     svm_tpr_to_vmcb(vcpu);
     vmcb_set_rax(hvm->vmcb, vcpu->gpr[GPR_RAX]);

@@ -12,7 +12,6 @@
 #define PIT_PERIOD       0x10000
 #define PERIOD_MS        10
 #define READS            32
-#define STAMPS           2000
 #define BILLION          1000000000ULL
 #define LVT_PERIODIC     (1 << 17)
 #define LVT_MASKED       (1 << 16)
@@ -26,13 +25,14 @@ static struct acpi acpi;
 
 /* ---- one TSC ---- */
 static volatile u64 turn, latest;
+static u64 stamps;
 static volatile u64 backwards;
 
 static void stamp(struct cpu *cpu)
 {
     u64 start = rdtsc();
 
-    while (turn < STAMPS) {
+    while (turn < stamps) {
         if (turn % cpu_count != cpu->index) {
             pause();
             check_patience("TSC stamps", start);
@@ -127,7 +127,8 @@ static struct ticks {
     u64 start;  /* TSC, not behind the timer's */
     u64 period; /* of them */
     u64 count, skipped, bunched;
-    u64 last; /* the period of the last one */
+    u64 last;   /* the period of the last one */
+    bool twice; /* that had two: one may wait while another is in service, no more */
 } all_ticks[CPUS_MAX];
 
 static void on_timer(struct interrupt_frame *frame)
@@ -137,10 +138,14 @@ static void on_timer(struct interrupt_frame *frame)
 
     (void)frame;
     ticks->count++;
-    if (period > ticks->last)
+    if (period > ticks->last) {
         ticks->skipped += period - ticks->last - 1;
-    else
-        ticks->bunched++;
+        ticks->twice = false;
+    } else {
+        ticks->skipped--; /* it was late */
+        ticks->bunched += ticks->twice;
+        ticks->twice = true;
+    }
     ticks->last = period;
     apic_eoi();
 }
@@ -196,6 +201,7 @@ void mode_clock(void)
 
     acpi_find(&acpi);
     find_rates();
+    stamps = guest_option_number("stamps", 2000);
     run_ticks = guest_option_number("ms", 2000) * tsc_khz;
     guest_set_handler(VECTOR_TIMER, on_timer);
     pit_periodic(0);

@@ -6,7 +6,7 @@
  *   spin   handovers=N of a lock that passes round, work=N loops for each
  *   burn   counts loops on every CPU for ever, and prints the count every window=MS
  *   halt   halts all, interrupts=on or off, for ever
- *   clock  compares TSCs, timers and ticks for ms=N
+ *   clock  compares timers and ticks for ms=N, and before and behind that stamps=N TSCs
  *   tlb    rounds=N of TLB shoot-downs
  * The last line is `smp PASS mode=NAME`, or `smp FAIL` with what was wrong. */
 #include "smp/smp.h"

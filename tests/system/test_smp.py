@@ -3,7 +3,7 @@
 """Partitions of several virtual CPUs: what these send each other, and that all are used."""
 import re
 
-from harness import AMD, BOTH, VTX, system_test
+from harness import AMD, BOTH, VTX, plain, system_test
 
 SMP = """
 [smp]
@@ -100,3 +100,77 @@ def tlb_shoot_downs(machine):
     tlb = numbers(passed(machine, "tlb"), "tlb:")
     assert tlb["rounds"] == 2000 and tlb["checks"] > 2000, tlb
     machine.power_off()
+
+
+# ---- time ----
+def check_clock(said, cpus, ms):
+    clocks, ticks = numbers(said, "clock: ticks"), numbers(said, "clock: timer")
+    assert numbers(said, "clock: cpus") == {"cpus": cpus, "backwards": 0}, said
+    assert clocks["pm_ppb"] <= 1000 and clocks["pit_ppb"] <= 1000, clocks
+    assert ticks["bunched"] == 0, ticks
+    assert abs(ticks["ticks"] + ticks["skipped"] - ticks["expected"]) <= cpus, ticks
+    assert ticks["expected"] >= cpus * ms // 10 - cpus, ticks
+    return ticks
+
+
+# QEMU's clock counts instructions, as Bochs's does: another load of its host changes nothing.
+@system_test(SMP.format(vcpus=2, cmdline="mode=clock ms=8000"),
+             {"vtx": VTX, "amd": {**AMD, "icount": 3}}, cpus=2, memory=256)
+def time_is_the_same_everywhere(machine):
+    machine.boot()
+    ticks = check_clock(passed(machine, "clock"), 2, 8000)
+    assert ticks["skipped"] == 0, ticks
+    machine.power_off()
+
+
+BURNER = "\n[burner]\nkernel = smp.elf\nmemory = 8M\nvcpus = 2\ncmdline = mode=burn window=5000\n"
+
+
+@system_test(SMP.format(vcpus=4, cmdline="mode=clock ms=8000 stamps=100") + BURNER,
+             {"vtx": {**VTX, "long": True}, "amd": {**AMD, "icount": 3}}, cpus=2, memory=256,
+             timeout=400)
+def time_is_the_same_under_load(machine):
+    machine.boot()
+    check_clock(passed(machine, "clock", timeout=300), 4, 8000)
+    machine.power_off()
+
+
+# ---- Linux ----
+LINUX = """
+[linux]
+kernel  = vmlinuz
+initrd  = linux.cpio.gz
+cmdline = console=ttyS0 quiet tenant=linux
+memory  = 256M
+vcpus   = {vcpus}
+"""
+
+
+def linux_uses_all_its_cpus(machine):
+    vcpus = machine.test.parameter
+    machine.boot()
+    machine.attach("linux")
+    assert int(machine.expect(r"TENANT linux up: \S+, (\d+) CPUs", 800)[1]) == vcpus
+    machine.send("\r")
+    machine.expect_exact("linux# ", 60)
+    # Field 39 of stat is the CPU that a process last ran on.
+    machine.send(f"for i in $(seq 0 {vcpus - 1}); do "
+                 "taskset $(printf %x $((1 << i))) cut -d' ' -f39 /proc/self/stat; done; "
+                 "echo fin''ished\r")
+    machine.expect_exact("finished", 120)
+    ran_on = re.findall(r"^(\d+)$", plain(machine.line.before), re.MULTILINE)
+    assert ran_on == [str(i) for i in range(vcpus)], ran_on
+    machine.detach()
+    used = [vcpu["guest_cycles"] for vcpu in machine.info("linux")["vcpu"]]
+    assert len(used) == vcpus and all(used), used
+    machine.power_off()
+
+
+SHORT = {(4, 2), (8, 4)}
+for count in 1, 2, 4, 8:
+    machines = {f"{count}-on-{cpus}-amd": {**AMD, "cpus": cpus, "long": (count, cpus) not in SHORT}
+                for cpus in (1, 2, 4)}
+    if count == 4:
+        machines["4-on-2-vtx"] = {**VTX, "cpus": 2, "long": True}
+    system_test(LINUX.format(vcpus=count), machines, memory=512, timeout=900, quick=60,
+                parameter=count)(linux_uses_all_its_cpus)

@@ -626,6 +626,15 @@ static void pauses_are_filtered(void **state)
     run(interrupted);
     assert_false(seen.control.intercepts[0] & 1U << INTERCEPT_PAUSE);
     assert_int_equal(seen.control.pause_filter_count, 0);
+    vcpu.cpu->queue.count = 1; /* somebody waits, but no sibling */
+    run(interrupted);
+    assert_false(seen.control.intercepts[0] & 1U << INTERCEPT_PAUSE);
+    vm.vcpu_count = 2;
+    run(interrupted);
+    assert_true(seen.control.intercepts[0] & 1U << INTERCEPT_PAUSE);
+    vcpu.cpu->queue.count = 0;
+    run(interrupted);
+    assert_false(seen.control.intercepts[0] & 1U << INTERCEPT_PAUSE);
     svm_cpuid.features = SVM_PAUSE_FILTER;
     svm_set_controls(&vcpu);
     run(interrupted);
