@@ -40,6 +40,16 @@ enum stop_reason {
 #define TSC_RATIO_BITS  32
 #define TSC_RATIO_LIMIT BIT(TSC_RATIO_BITS + 8) /* what AMD's MSR holds */
 
+/* What the monitor's `top` shows and sorts by. */
+enum top_value {
+    TOP_CPU,
+    TOP_STEAL,
+    TOP_EXITS,
+    TOP_COUNTERS, /* those above are counted; the ones below are as they are */
+    TOP_MEMORY = TOP_COUNTERS,
+    TOP_VALUES,
+};
+
 struct cpuid_policy;
 struct lifecycle_work;
 
@@ -78,6 +88,11 @@ struct vm {
     u32 hypervisor_pages;            /* 4 KiB pages of the hypervisor's own memory that it holds,
                                         the console's ring excepted */
     struct run_statistics retired;   /* of its vCPUs of earlier starts */
+
+    struct {
+        u64 counters[TOP_COUNTERS]; /* at the last sample */
+        u64 values[TOP_VALUES];     /* of the interval before it */
+    } top;                          /* the monitor's */
 
     struct lifecycle_work *work; /* start or teardown in progress; CPU 0's alone */
 };

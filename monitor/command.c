@@ -216,6 +216,16 @@ static const struct command commands[] = {
         .run = run_dmesg,
     },
     {
+        .name = "top",
+        .summary = "who uses the CPUs now",
+        .details = "Shows each second what the partitions used of it, in percent of one CPU; those\n"
+                   "that are too many for the screen are left out. The keys c, s, e and m sort by\n"
+                   "CPU, steal (waiting for a CPU), exits and memory; q ends. On a terminal that\n"
+                   "does not say that it is one, and as JSON, once.",
+        .example = "top",
+        .run = run_top,
+    },
+    {
         .name = "metrics",
         .summary = "numbers for Prometheus",
         .details = "Prints all counters in the text format of Prometheus, under the names of\n"

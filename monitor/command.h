@@ -150,6 +150,9 @@ enum progress run_reboot_host(struct request *request);
 /* commands_metrics.c */
 enum progress run_metrics(struct request *request);
 
+/* commands_top.c */
+enum progress run_top(struct request *request);
+
 /* commands_log.c */
 enum progress run_log(struct request *request);
 enum progress run_dmesg(struct request *request);

@@ -143,6 +143,12 @@ static void put_key(struct output *output, const char *key)
     put(output, ":");
 }
 
+static void format_tenths(char cell[CELL_SIZE], u64 tenths)
+{
+    snprintf(cell, CELL_SIZE, "%llu.%llu", (unsigned long long)tenths / 10,
+             (unsigned long long)tenths % 10);
+}
+
 static void put_json_value(struct output *output, enum value_kind kind, struct value value)
 {
     char text[CELL_SIZE];
@@ -156,6 +162,9 @@ static void put_json_value(struct output *output, enum value_kind kind, struct v
         return;
     case VALUE_HEX:
         snprintf(text, sizeof(text), "\"0x%llx\"", (unsigned long long)value.number);
+        break;
+    case VALUE_TENTHS:
+        format_tenths(text, value.number);
         break;
     default:
         snprintf(text, sizeof(text), "%llu", (unsigned long long)value.number);
@@ -269,6 +278,9 @@ static const char *cell_text(const struct output *output, enum value_kind kind, 
         return cell;
     case VALUE_HEX:
         snprintf(cell, CELL_SIZE, "0x%llx", (unsigned long long)value.number);
+        return cell;
+    case VALUE_TENTHS:
+        format_tenths(cell, value.number);
         return cell;
     case VALUE_COUNT:
         break;

@@ -17,6 +17,7 @@ enum value_kind {
     VALUE_DURATION, /* nanoseconds; for people with a unit */
     VALUE_CYCLES,   /* of the TSC; for people the time that they take */
     VALUE_HEX,      /* JSON: a string, since many parsers lose digits of large numbers */
+    VALUE_TENTHS,   /* with one decimal */
     VALUE_FLAG,     /* yes and no, true and false */
 };
 

@@ -4,7 +4,8 @@
 import re
 import subprocess
 
-from harness import BOTH, system_test
+from harness import BOTH, PROMPT, system_test
+from test_line import Screen
 
 TWO = """
 [hello]
@@ -238,4 +239,55 @@ def metrics(machine):
         if sample.partition("{")[0].endswith("_total"):
             assert later[sample] >= before, sample
     assert set(check_metrics(machine.command("metrics") + "\n")) == set(later)
+    machine.power_off()
+
+
+USERS = """
+[spin]
+kernel = fault.elf
+cmdline = fault=spin
+memory = 8M
+cap = 50%
+
+[hello]
+kernel = hello.elf
+memory = 16M
+"""
+
+
+def table(rows):
+    """The rows of `top` by name, and the names in their order; None when it is not complete."""
+    at = [number for number, row in enumerate(rows) if row.startswith("NAME")]
+    if not at or len(rows[at[0] + 2].split()) != 8:
+        return None
+    cells = [row.split() for row in rows[at[0] + 1:at[0] + 3]]
+    return {row[0]: row for row in cells}, [row[0] for row in cells]
+
+
+@system_test(USERS, BOTH, memory=256)
+def top(machine):
+    machine.boot()
+    machine.wait_in_log("hello", "heartbeat 1")
+    machine.wait_in_log("spin", "fault: spin")
+    sample = machine.json("top")
+    assert sample["ok"] and sample["interval_ns"] >= 1e9 and sample["memory_free"] > 0
+    by_name = {partition["name"]: partition for partition in sample["partitions"]}
+    assert sample["partitions"][0]["name"] == "spin", sample
+    assert 30 < by_name["spin"]["cpu_percent"] < 70, sample  # its cap is 50%
+    assert by_name["spin"]["steal_percent"] > 20 and by_name["hello"]["exits_per_s"] > 0, sample
+    screen = Screen(machine)
+
+    def first_of(order):
+        rows = screen.rows()
+        shown = table(rows)
+        return shown and f"by {order}" in rows[0] and shown[1][0]
+    screen.type("top\r")
+    screen.until("the one that spins is on top", lambda: first_of("CPU%") == "spin")
+    screen.type("m")
+    screen.until("the larger one is on top", lambda: first_of("MEMORY") == "hello")
+    before = screen.rows()
+    screen.until("it refreshes", lambda: first_of("MEMORY") and screen.rows() != before)
+    assert sum("NAME" in row for row in screen.rows()) == 1, screen.rows()  # in place
+    machine.send("q")
+    machine.expect_exact(PROMPT)
     machine.power_off()

@@ -514,7 +514,7 @@ static const char *json_value(const char *at)
         if (strncmp(at, words[i], strlen(words[i])) == 0)
             return at + strlen(words[i]);
     }
-    return strspn(at, "0123456789") > 0 ? at + strspn(at, "0123456789") : NULL;
+    return strspn(at, "0123456789.") > 0 ? at + strspn(at, "0123456789.") : NULL;
 }
 
 static const char *json_answer(const char *command)
@@ -1240,6 +1240,107 @@ static void test_metrics(void **state)
     assert_null(strstr(text, "\\r"));
 }
 
+/* Has the partition use as many ticks as two CPUs have in the interval, at most, as the test's
+ * clock is the host's. */
+static void use(struct vm *vm, u64 cycles, u64 exits)
+{
+    vm->vcpus[0]->statistics.guest_cycles += cycles;
+    vm->vcpus[0]->statistics.exits[EXIT_HLT] += exits;
+}
+
+static void test_top_once(void **state)
+{
+    const char *text;
+
+    add_vm("idle", VM_RUNNING);
+    use(add_vm("busy", VM_RUNNING), 1000, 5);
+    add_vm("off", VM_STOPPED);
+    patience = 0;
+    text = json_answer("top -o json");
+    assert_non_null(strstr(text, "{\"ok\":true,\"interval_ns\":"));
+    text = strstr(text, "\"partitions\":[{\"name\":\"idle\",\"state\":\"running\",\"vcpus\":1,"
+                        "\"memory\":0,\"cpu_percent\":0.0,\"steal_percent\":0.0,"
+                        "\"exits_per_s\":0},{\"name\":\"busy\""); /* used nothing since */
+    assert_non_null(text);
+    patience = UINT64_MAX / 4;
+    clear();
+    type("top -o json\r"); /* takes the first sample and waits */
+    use(vms[1], 1 << 20, 9);
+    use(vms[0], 1 << 19, 10);
+    assert_non_null(strchr(line.screen, '\r'));
+    REFUSE("ok");
+    type("\x03");
+    EXPECT("{\"ok\":false,\"error\":\"abandoned\"}");
+}
+
+/* One look at the line: with patience 0, top shows one interval. */
+static const char *poll_once(const char *typed)
+{
+    clear();
+    line.input_size += (size_t)sprintf(line.input + line.input_size, "%s", typed);
+    monitor_poll();
+    line.queued = 0;
+    return line.screen;
+}
+
+static void quit_top(void)
+{
+    patience = UINT64_MAX / 4;
+    clear();
+    type("q");
+    EXPECT("\r" PROMPT);
+}
+
+static void test_top_on_a_terminal(void **state)
+{
+    struct vm *idle = add_vm("idle", VM_RUNNING), *busy = add_vm("busy", VM_RUNNING);
+
+    clear();
+    type("top\r");
+    EXPECT("\x1b[6n");
+    REFUSE("CPU%");
+    patience = 0;
+    poll_once("\x1b[1;1R");
+    EXPECT("\x1b[2J\x1b[H");
+    EXPECT("; by CPU%; keys");
+    EXPECT("\x1b[KNAME  STATE    VCPUS  MEMORY  CPU%  STEAL%  EXITS/S\r\n\x1b[Kidle  running");
+    EXPECT("\x1b[J");
+    use(busy, 1000000, 1);
+    use(idle, 1000, 9);
+    poll_once("");
+    assert_true(strstr(line.screen, "busy  run") < strstr(line.screen, "idle  run"));
+    poll_once("e"); /* sorts what it has, at once */
+    EXPECT("; by EXITS/S; keys");
+    assert_true(strstr(line.screen, "busy  run") > strstr(line.screen, "idle  run"));
+    poll_once("c");
+    EXPECT("; by CPU%; keys");
+    quit_top();
+}
+
+static void test_top_shows_as_many_as_fit(void **state)
+{
+    char name[16];
+    u32 count = 0;
+
+    for (u32 i = 0; i < 100; i++) {
+        snprintf(name, sizeof(name), "p%u", i);
+        add_vm(name, VM_STOPPED);
+    }
+    type("top\r");
+    patience = 0;
+    for (u32 i = 0; i < 100 && strstr(poll_once(i == 0 ? "\x1b[1;1R" : ""), "; by") == NULL; i++)
+        ;
+    for (u32 i = 0; i < 100 && strstr(poll_once(""), "\x1b[J") == NULL; i++)
+        for (const char *at = line.screen; (at = strstr(at, "stopped")) != NULL; at++)
+            count++;
+    for (const char *at = line.screen; (at = strstr(at, "stopped")) != NULL; at++)
+        count++;
+    assert_in_range(count, 1, 20);
+    quit_top();
+    patience = 0;
+    assert_non_null(strstr(json_answer("top -o json"), "\"p99\""));
+}
+
 /* ---- configuration ---- */
 
 static void add_image(const char *name)
@@ -1707,6 +1808,9 @@ static const struct CMUnitTest tests[] = {
     TEST(test_dump_of_a_running_one_waits_for_its_owner),
     TEST(test_what_is_done_at_once),
     TEST(test_metrics),
+    TEST(test_top_once),
+    TEST(test_top_on_a_terminal),
+    TEST(test_top_shows_as_many_as_fit),
     TEST(test_create),
     TEST(test_create_refused),
     TEST(test_create_that_cannot_start_leaves_nothing),
