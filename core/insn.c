@@ -277,13 +277,22 @@ enum opcode_flag {
     OP_NO_PREFIX = 1 << 12, /* 66, F2 and F3 make it another, or none */
 };
 
+/* Eight instructions each, told apart by ModRM's reg field. */
+enum group {
+    NO_GROUP,
+    GROUP_1,   /* 80, 81, 83 */
+    GROUP_3,   /* F6, F7 */
+    GROUP_4_5, /* FE, FF */
+    GROUP_8,   /* 0F BA */
+    GROUP_11,  /* C6, C7 */
+};
+
 struct opcode {
+    u16 flags;
     u8 operation;
     u8 alu;
-    u16 flags;
     u8 access_size; /* of memory, where it is not the operand size */
-    /* The eight instructions told apart by ModRM's reg field; their flags add up. */
-    const struct opcode *group;
+    u8 group;       /* enum group: what the row there says comes instead, flags on top */
 };
 
 /* clang-format off */
@@ -295,37 +304,35 @@ struct opcode {
 #define OP_GROUP(group_, flags_) \
     {.group = group_, .flags = OP_MODRM | OP_NO_REGISTER | (flags_)}
 
-static const struct opcode group_1[8] = { /* 80, 81, 83 */
-    OP_ALU(INSN_ALU_STORE, ALU_ADD, OP_MODRM | OP_LOCKABLE),
-    OP_ALU(INSN_ALU_STORE, ALU_OR,  OP_MODRM | OP_LOCKABLE),
-    OP_ALU(INSN_ALU_STORE, ALU_ADC, OP_MODRM | OP_LOCKABLE),
-    OP_ALU(INSN_ALU_STORE, ALU_SBB, OP_MODRM | OP_LOCKABLE),
-    OP_ALU(INSN_ALU_STORE, ALU_AND, OP_MODRM | OP_LOCKABLE),
-    OP_ALU(INSN_ALU_STORE, ALU_SUB, OP_MODRM | OP_LOCKABLE),
-    OP_ALU(INSN_ALU_STORE, ALU_XOR, OP_MODRM | OP_LOCKABLE),
-    OP_ALU(INSN_COMPARE,   ALU_CMP, OP_MODRM),
-};
-
-static const struct opcode group_3[8] = { /* F6, F7 */
-    [0] = OP_ALU(INSN_COMPARE, ALU_TEST, OP_MODRM | OP_IMMEDIATE),
-    [2] = OP_ALU(INSN_UNARY,   ALU_NOT,  OP_MODRM | OP_LOCKABLE),
-    [3] = OP_ALU(INSN_UNARY,   ALU_NEG,  OP_MODRM | OP_LOCKABLE),
-};
-
-static const struct opcode group_4_5[8] = { /* FE, FF */
-    [0] = OP_ALU(INSN_UNARY, ALU_INC, OP_MODRM | OP_LOCKABLE),
-    [1] = OP_ALU(INSN_UNARY, ALU_DEC, OP_MODRM | OP_LOCKABLE),
-};
-
-static const struct opcode group_8[8] = { /* 0F BA */
-    [4] = OP_ALU(INSN_BIT, ALU_BT,  OP_MODRM),
-    [5] = OP_ALU(INSN_BIT, ALU_BTS, OP_MODRM | OP_LOCKABLE),
-    [6] = OP_ALU(INSN_BIT, ALU_BTR, OP_MODRM | OP_LOCKABLE),
-    [7] = OP_ALU(INSN_BIT, ALU_BTC, OP_MODRM | OP_LOCKABLE),
-};
-
-static const struct opcode group_11[8] = { /* C6, C7 */
-    [0] = OP(INSN_STORE, OP_MODRM),
+static const struct opcode groups[][8] = {
+    [GROUP_1] = {
+        OP_ALU(INSN_ALU_STORE, ALU_ADD, OP_MODRM | OP_LOCKABLE),
+        OP_ALU(INSN_ALU_STORE, ALU_OR,  OP_MODRM | OP_LOCKABLE),
+        OP_ALU(INSN_ALU_STORE, ALU_ADC, OP_MODRM | OP_LOCKABLE),
+        OP_ALU(INSN_ALU_STORE, ALU_SBB, OP_MODRM | OP_LOCKABLE),
+        OP_ALU(INSN_ALU_STORE, ALU_AND, OP_MODRM | OP_LOCKABLE),
+        OP_ALU(INSN_ALU_STORE, ALU_SUB, OP_MODRM | OP_LOCKABLE),
+        OP_ALU(INSN_ALU_STORE, ALU_XOR, OP_MODRM | OP_LOCKABLE),
+        OP_ALU(INSN_COMPARE,   ALU_CMP, OP_MODRM),
+    },
+    [GROUP_3] = {
+        [0] = OP_ALU(INSN_COMPARE, ALU_TEST, OP_MODRM | OP_IMMEDIATE),
+        [2] = OP_ALU(INSN_UNARY,   ALU_NOT,  OP_MODRM | OP_LOCKABLE),
+        [3] = OP_ALU(INSN_UNARY,   ALU_NEG,  OP_MODRM | OP_LOCKABLE),
+    },
+    [GROUP_4_5] = {
+        [0] = OP_ALU(INSN_UNARY, ALU_INC, OP_MODRM | OP_LOCKABLE),
+        [1] = OP_ALU(INSN_UNARY, ALU_DEC, OP_MODRM | OP_LOCKABLE),
+    },
+    [GROUP_8] = {
+        [4] = OP_ALU(INSN_BIT, ALU_BT,  OP_MODRM),
+        [5] = OP_ALU(INSN_BIT, ALU_BTS, OP_MODRM | OP_LOCKABLE),
+        [6] = OP_ALU(INSN_BIT, ALU_BTR, OP_MODRM | OP_LOCKABLE),
+        [7] = OP_ALU(INSN_BIT, ALU_BTC, OP_MODRM | OP_LOCKABLE),
+    },
+    [GROUP_11] = {
+        [0] = OP(INSN_STORE, OP_MODRM),
+    },
 };
 
 /* Eb,Gb - Ev,Gv - Gb,Eb - Gv,Ev */
@@ -343,9 +350,9 @@ static const struct opcode one_byte_opcodes[256] = {
     [0x3A] = OP_ALU(INSN_COMPARE, ALU_CMP, OP_MODRM | OP_REGISTER_FIRST | OP_BYTE),
     [0x3B] = OP_ALU(INSN_COMPARE, ALU_CMP, OP_MODRM | OP_REGISTER_FIRST),
     [0x63] = OP_EXTEND(4, OP_SIGN_EXTEND | OP_ONLY_64),
-    [0x80] = OP_GROUP(group_1, OP_BYTE | OP_IMMEDIATE),
-    [0x81] = OP_GROUP(group_1, OP_IMMEDIATE),
-    [0x83] = OP_GROUP(group_1, OP_IMMEDIATE8),
+    [0x80] = OP_GROUP(GROUP_1, OP_BYTE | OP_IMMEDIATE),
+    [0x81] = OP_GROUP(GROUP_1, OP_IMMEDIATE),
+    [0x83] = OP_GROUP(GROUP_1, OP_IMMEDIATE8),
     [0x84] = OP_ALU(INSN_COMPARE, ALU_TEST, OP_MODRM | OP_BYTE),
     [0x85] = OP_ALU(INSN_COMPARE, ALU_TEST, OP_MODRM),
     [0x86] = OP(INSN_XCHG, OP_MODRM | OP_LOCKABLE | OP_BYTE),
@@ -364,12 +371,12 @@ static const struct opcode one_byte_opcodes[256] = {
     [0xAB] = OP(INSN_STOS, OP_STRING | OP_ACCUMULATOR),
     [0xAC] = OP(INSN_LODS, OP_STRING | OP_ACCUMULATOR | OP_BYTE),
     [0xAD] = OP(INSN_LODS, OP_STRING | OP_ACCUMULATOR),
-    [0xC6] = OP_GROUP(group_11, OP_BYTE | OP_IMMEDIATE),
-    [0xC7] = OP_GROUP(group_11, OP_IMMEDIATE),
-    [0xF6] = OP_GROUP(group_3, OP_BYTE),
-    [0xF7] = OP_GROUP(group_3, 0),
-    [0xFE] = OP_GROUP(group_4_5, OP_BYTE),
-    [0xFF] = OP_GROUP(group_4_5, 0),
+    [0xC6] = OP_GROUP(GROUP_11, OP_BYTE | OP_IMMEDIATE),
+    [0xC7] = OP_GROUP(GROUP_11, OP_IMMEDIATE),
+    [0xF6] = OP_GROUP(GROUP_3, OP_BYTE),
+    [0xF7] = OP_GROUP(GROUP_3, 0),
+    [0xFE] = OP_GROUP(GROUP_4_5, OP_BYTE),
+    [0xFF] = OP_GROUP(GROUP_4_5, 0),
 };
 
 static const struct opcode two_byte_opcodes[256] = { /* behind 0F */
@@ -380,7 +387,7 @@ static const struct opcode two_byte_opcodes[256] = { /* behind 0F */
     [0xB3] = OP_ALU(INSN_BIT, ALU_BTR, OP_MODRM | OP_LOCKABLE),
     [0xB6] = OP_EXTEND(1, 0),
     [0xB7] = OP_EXTEND(2, 0),
-    [0xBA] = OP_GROUP(group_8, OP_IMMEDIATE8),
+    [0xBA] = OP_GROUP(GROUP_8, OP_IMMEDIATE8),
     [0xBB] = OP_ALU(INSN_BIT, ALU_BTC, OP_MODRM | OP_LOCKABLE),
     [0xBE] = OP_EXTEND(1, OP_SIGN_EXTEND),
     [0xBF] = OP_EXTEND(2, OP_SIGN_EXTEND),
@@ -400,9 +407,9 @@ static struct opcode fetch_opcode(struct decoder *d)
 
     if (opcode.flags & OP_MODRM)
         fetch_modrm(d);
-    if (opcode.group == NULL)
+    if (opcode.group == NO_GROUP)
         return opcode;
-    member = &opcode.group[d->reg];
+    member = &groups[opcode.group][d->reg];
     opcode.operation = member->operation;
     opcode.alu = member->alu;
     opcode.flags = member->flags != 0 ? opcode.flags | member->flags : 0;
