@@ -269,3 +269,13 @@ def a_cpu_that_does_not_answer(machine):
     assert machine.json("start hello")["ok"]
     machine.wait_in_log("hello", "heartbeat 1")
     machine.power_off()
+
+
+# QEMU's q35 has 2 GiB below 4 GiB then: the guest lies above in part.
+@system_test("[big]\nkernel = hello.elf\nmemory = 2200M\n", **AMD, memory=3072)
+def memory_above_4_gib(machine):
+    machine.boot()
+    host = machine.json("host")
+    assert 3060 * MIB < host["memory"] <= 3072 * MIB, host
+    machine.wait_in_log("big", "heartbeat 1")
+    machine.power_off()
