@@ -12,6 +12,7 @@
 #include "mm/sections.h"
 
 #define BACKTRACE_MAX 32
+#define SYMBOL_SIZE   48 /* of a name as it is shown, with the NUL */
 
 static bool panicking;
 
@@ -31,18 +32,46 @@ _Noreturn void __stack_chk_fail(void)
     panic("a stack was overwritten");
 }
 
+static u32 next_code(u32 *position)
+{
+    u32 bit = SYMBOL_CODE_BITS * (*position)++;
+    u32 bytes = symbol_names[bit / 8] | (u32)symbol_names[bit / 8 + 1] << 8;
+
+    return bytes >> bit % 8 & (BIT(SYMBOL_CODE_BITS) - 1);
+}
+
+/* The name that begins at code *position, which is moved behind it. */
+static void read_name(u32 *position, char name[SYMBOL_SIZE])
+{
+    u32 size = 0, code;
+
+    while ((code = next_code(position)) != SYMBOL_END) {
+        char letter = code == SYMBOL_UNDERSCORE ? '_' : (char)('a' + code - SYMBOL_A);
+
+        if (code == SYMBOL_OTHER) {
+            code = next_code(position);
+            letter = code == SYMBOL_DOT ? '.' : (char)('0' + code);
+        }
+        if (size < SYMBOL_SIZE - 1)
+            name[size++] = letter;
+    }
+    name[size] = '\0';
+}
+
 static void print_symbol(u64 address)
 {
-    const char *name = symbol_names;
     u64 start = SYMBOL_BASE + symbol_first;
+    char name[SYMBOL_SIZE];
+    u32 position = 0;
 
     if (address < (u64)text_start || address >= (u64)text_end) {
         log_error("  %016lx", address);
         return;
     }
+    read_name(&position, name);
     for (u32 i = 0; i + 1 < symbol_count && start + symbol_distances[i] <= address; i++) {
         start += symbol_distances[i];
-        name += strlen(name) + 1;
+        read_name(&position, name);
     }
     log_error("  %016lx %s+0x%lx", address, name, address - start);
 }

@@ -14,6 +14,18 @@
 extern const u32 symbol_count;       /* 0 in the first of the two links */
 extern const u32 symbol_first;       /* lowest address, minus SYMBOL_BASE */
 extern const u16 symbol_distances[]; /* from each to the next, in the order of the addresses */
-extern const char symbol_names[];    /* in the same order, each NUL-terminated */
+
+#define SYMBOL_CODE_BITS 5
+
+enum symbol_code {
+    SYMBOL_END,
+    SYMBOL_A, /* and so on to z */
+    SYMBOL_UNDERSCORE = SYMBOL_A + 26,
+    SYMBOL_OTHER, /* the next code is a digit, or SYMBOL_DOT */
+    SYMBOL_DOT = 10,
+};
+
+/* In the same order, in codes, the lowest bits first, with a byte more behind them. */
+extern const u8 symbol_names[];
 
 #endif
