@@ -31,6 +31,8 @@ struct exit_total {
     u8 kind;
 };
 
+#define CPU_SET_TEXT 64
+
 struct request {
     const struct command *command;
     struct words words; /* word[0] is the command's name */
@@ -47,6 +49,7 @@ struct request {
     struct table table;
     bool measured; /* the table's rows were, and are being printed */
     u32 row;
+    char cpu_set[CPU_SET_TEXT]; /* of that row */
     struct exit_total exits[EXIT_KIND_COUNT];
 };
 

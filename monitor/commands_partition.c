@@ -8,9 +8,8 @@
 #include "lib/string.h"
 #include "monitor/command.h"
 
-#define NS_PER_S     1000000000ULL
-#define CPU_SET_TEXT 64
-#define PAGE_BYTES   4096
+#define NS_PER_S   1000000000ULL
+#define PAGE_BYTES 4096
 
 static u64 cycles_to_ns(u64 cycles)
 {
@@ -87,10 +86,8 @@ static const char *const action_names[] = {
 };
 
 static const char *const run_state_names[] = {
-    [VCPU_PARKED] = "parked",
-    [VCPU_RUNNABLE] = "runnable",
-    [VCPU_RUNNING] = "running",
-    [VCPU_BLOCKED] = "blocked",
+    [VCPU_PARKED] = "parked",   [VCPU_RUNNABLE] = "runnable", [VCPU_RUNNING] = "running",
+    [VCPU_BLOCKED] = "blocked", [VCPU_CAPPED] = "capped",
 };
 
 static const char *run_state_name(const struct vcpu *vcpu)
@@ -100,13 +97,13 @@ static const char *run_state_name(const struct vcpu *vcpu)
     return state < ARRAY_SIZE(run_state_names) ? run_state_names[state] : "?";
 }
 
-static bool may_run_on(const struct vm *vm, u32 cpu)
+static bool in_set(const u64 *set, u32 cpu)
 {
-    return (vm->config.cpus[cpu / 64] & BIT(cpu % 64)) != 0;
+    return (set[cpu / 64] & BIT(cpu % 64)) != 0;
 }
 
-/* The CPUs of this machine that it may run on: "0-3,6"; what does not fit is left out. */
-static void format_cpus(const struct vm *vm, char to[CPU_SET_TEXT])
+/* CPUs of this machine, one bit each: "0-3,6"; what does not fit is left out. */
+static void format_cpus(const u64 set[CONFIG_CPUS_MAX / 64], char to[CPU_SET_TEXT])
 {
     size_t size = 0;
 
@@ -114,9 +111,9 @@ static void format_cpus(const struct vm *vm, char to[CPU_SET_TEXT])
     for (u32 i = 0; i < cpu_count && i < CONFIG_CPUS_MAX; i++) {
         u32 first = i;
 
-        if (!may_run_on(vm, i))
+        if (!in_set(set, i))
             continue;
-        while (i + 1 < cpu_count && i + 1 < CONFIG_CPUS_MAX && may_run_on(vm, i + 1))
+        while (i + 1 < cpu_count && i + 1 < CONFIG_CPUS_MAX && in_set(set, i + 1))
             i++;
         if (size + 12 > CPU_SET_TEXT)
             break;
@@ -219,7 +216,7 @@ static void info_share(struct request *request)
     bool ignore = config->unknown_msr == UNKNOWN_MSR_IGNORE;
     char cpu_set[CPU_SET_TEXT];
 
-    format_cpus(request->vm, cpu_set);
+    format_cpus(request->vm->config.cpus, cpu_set);
     request_fields(request, columns,
                    (const struct value[]){
                        {.number = config->vcpus},
@@ -277,12 +274,14 @@ static void info_memory(struct request *request)
 }
 
 static const struct column vcpu_columns[] = {
-    {"VCPU",  "index",        VALUE_COUNT },
-    {"CPU",   "cpu",          VALUE_COUNT },
-    {"STATE", "state",        VALUE_TEXT  },
-    {"GUEST", "guest_cycles", VALUE_CYCLES},
-    {"HOST",  "host_cycles",  VALUE_CYCLES},
-    {"EXITS", "exits",        VALUE_COUNT },
+    {"VCPU",   "index",        VALUE_COUNT },
+    {"CPU",    "cpu",          VALUE_COUNT },
+    {"STATE",  "state",        VALUE_TEXT  },
+    {"GUEST",  "guest_cycles", VALUE_CYCLES},
+    {"HOST",   "host_cycles",  VALUE_CYCLES},
+    {"EXITS",  "exits",        VALUE_COUNT },
+    {"MOVES",  "moves",        VALUE_COUNT },
+    {"RAN ON", "ran_on",       VALUE_TEXT  },
 };
 
 static bool vcpu_row(struct request *request, u32 index, struct value *values)
@@ -297,6 +296,9 @@ static bool vcpu_row(struct request *request, u32 index, struct value *values)
     values[3].number = vcpu->statistics.guest_cycles;
     values[4].number = vcpu->statistics.host_cycles;
     values[5].number = statistics_exits(&vcpu->statistics);
+    values[6].number = vcpu->moves;
+    format_cpus(vcpu->ran_on, request->cpu_set);
+    values[7].text = request->cpu_set;
     return true;
 }
 

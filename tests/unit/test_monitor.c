@@ -647,6 +647,8 @@ static void test_info(void **state)
     vm->hypervisor_pages = 10;
     vm->memory.mapped = 256 * MIB;
     vm->config.exit_port = 0xF4;
+    vm->vcpus[0]->moves = 2;
+    vm->vcpus[0]->ran_on[0] = 3;
     vm->starts = 3;
     text = answer("info web");
     assert_non_null(strstr(text, "Command line        console=ttyS0 name=\"x y\" \\\r\n"));
@@ -660,6 +662,7 @@ static void test_info(void **state)
     assert_non_null(strstr(text, "\"exit_status\":33"));
     assert_non_null(strstr(text, "\"hypervisor_memory\":40960"));
     assert_non_null(strstr(text, "\"vcpu\":[{\"index\":0,\"cpu\":0,\"state\":\"parked\""));
+    assert_non_null(strstr(text, "\"moves\":2,\"ran_on\":\"0-1\""));
 }
 
 static void test_info_of_a_stopped_one(void **state)
