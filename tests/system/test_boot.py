@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Bulkhead authors
 """What stops the boot before there is a monitor: a sentence on the serial line, then a halt. A
 debugger stops the machine where GRUB jumps to the hypervisor, and changes what GRUB tells it."""
+import re
 import struct
 from dataclasses import dataclass, field
 
@@ -266,6 +267,23 @@ def a_cpu_that_does_not_answer(machine):
     assert "2 of 3 CPUs are up" in log, log
     host = machine.json("host")
     assert host["cpus"] == 2 and host["cpus_in_tables"] == 3, host
+    assert machine.json("start hello")["ok"]
+    machine.wait_in_log("hello", "heartbeat 1")
+    machine.power_off()
+
+
+def madt_with_a_wrong_checksum():
+    table = madt()
+    table[9] ^= 1
+    return table
+
+
+@system_test(HELLO, **AMD, cpus=2, memory=256, files={"madt": madt_with_a_wrong_checksum},
+             grub_files=("madt",), grub=("insmod acpi", "acpi --exclude=APIC /boot/madt"))
+def a_table_with_a_wrong_checksum(machine):
+    log = machine.boot()
+    assert re.search("ACPI: .*APIC.*checksum", log), log
+    assert machine.json("host")["cpus"] == 1, log
     assert machine.json("start hello")["ok"]
     machine.wait_in_log("hello", "heartbeat 1")
     machine.power_off()
