@@ -32,6 +32,12 @@ enum unknown_msr_action {
     UNKNOWN_MSR_IGNORE,
 };
 
+/* What is offered of KVM's: bits of partition_config.pv. */
+enum pv_offer {
+    PV_CLOCK = 1 << 0,
+    PV_STEAL_TIME = 1 << 1,
+};
+
 struct partition_config {
     char name[CONFIG_NAME_SIZE];
     char kernel[CONFIG_IMAGE_SIZE];
@@ -50,6 +56,7 @@ struct partition_config {
     enum fault_action on_hang;
     enum fault_action on_reboot;
     enum unknown_msr_action unknown_msr;
+    u32 pv;        /* enum pv_offer */
     s32 exit_port; /* -1: none */
 };
 

@@ -3,6 +3,7 @@
 #include "core/cpuid.h"
 
 #include "core/host.h"
+#include "core/pv.h"
 #include "core/vm.h"
 #include "devices/lapic.h"
 #include "lib/string.h"
@@ -175,6 +176,19 @@ static void set_hypervisor(struct cpuid_policy *policy, u64 tsc_hz)
     timing->ebx = LAPIC_TIMER_HZ / 1000;
 }
 
+static void set_kvm(struct cpuid_policy *policy, u32 features)
+{
+    struct cpuid_result *names = &policy->kvm[0];
+
+    if (features == 0)
+        return;
+    names->eax = CPUID_KVM + 1;
+    memcpy(&names->ebx, "KVMK", 4);
+    memcpy(&names->ecx, "VMKV", 4);
+    memcpy(&names->edx, "M\0\0", 4);
+    policy->kvm[1].eax = features;
+}
+
 static void set_allowed(struct cpuid_policy *policy)
 {
     policy->cr4_allowed = CR4_BASE;
@@ -192,7 +206,7 @@ static void set_allowed(struct cpuid_policy *policy)
         policy->efer_allowed |= BIT(14); /* FFXSR */
 }
 
-void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count, u64 tsc_hz)
+void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count, u64 tsc_hz, u32 kvm_features)
 {
     policy->basic_max = MIN(cpuid(0, 0).eax, CPUID_BASIC_MAX);
     policy->extended_max = MIN(cpuid(0x80000000, 0).eax, 0x80000000u + CPUID_EXTENDED_MAX);
@@ -207,6 +221,7 @@ void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count, u64 tsc_hz)
     set_topology(policy, vcpu_count);
     set_xsave(policy);
     set_hypervisor(policy, tsc_hz);
+    set_kvm(policy, kvm_features);
     set_allowed(policy);
 }
 
@@ -308,6 +323,8 @@ static struct cpuid_result answer(struct vcpu *vcpu, u32 leaf, u32 subleaf)
         r = policy->extended[leaf - 0x80000000];
     else if (leaf >= CPUID_HYPERVISOR && leaf <= CPUID_HYPERVISOR + CPUID_HYPERVISOR_MAX)
         r = policy->hypervisor[leaf - CPUID_HYPERVISOR];
+    else if (leaf - CPUID_KVM < ARRAY_SIZE(policy->kvm))
+        r = policy->kvm[leaf - CPUID_KVM];
     return r;
 }
 

@@ -20,6 +20,7 @@ struct cpuid_policy {
     struct cpuid_result basic[CPUID_BASIC_MAX + 1];
     struct cpuid_result extended[CPUID_EXTENDED_MAX + 1];
     struct cpuid_result hypervisor[CPUID_HYPERVISOR_MAX + 1];
+    struct cpuid_result kvm[2]; /* from CPUID_KVM on */
     struct cpuid_result cache[CPUID_CACHE_LEAVES];
     struct cpuid_result xsave[CPUID_XSAVE_LEAVES];
     u64 cr4_allowed, efer_allowed;
@@ -27,7 +28,7 @@ struct cpuid_policy {
 
 _Static_assert(sizeof(struct cpuid_policy) <= 4096, "one page");
 
-/* vcpu_fast_cpuid (core/hvm.h) answers by it. */
-void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count, u64 tsc_hz);
+/* vcpu_fast_cpuid (core/hvm.h) answers by it. `kvm_features` are pv_features'. */
+void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count, u64 tsc_hz, u32 kvm_features);
 
 #endif

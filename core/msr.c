@@ -5,6 +5,7 @@
 
 #include "core/host.h"
 #include "core/log.h"
+#include "core/pv.h"
 #include "core/vcpu_run.h"
 #include "core/vm.h"
 #include "devices/machine.h"
@@ -96,6 +97,7 @@ static void set_adjust(struct vcpu *vcpu, u64 adjust)
     /* An armed TSC deadline has moved. */
     vcpu->timer_deadline = vcpu->deadline = 0;
     host.hvm->set_tsc_offset(vcpu, vcpu->tsc_offset);
+    pv_tsc_changed(vcpu);
 }
 
 static bool write_tsc(struct vcpu *vcpu, u32 index, u64 value)
@@ -307,6 +309,7 @@ static const struct msr_range ranges[] = {
     {MSR_PAT,              1,                       read_register,        write_pat        },
     {MSR_MTRR_DEF_TYPE,    1,                       read_mtrr,            write_mtrr       },
     {MSR_XSS,              1,                       read_xss,             write_xss        },
+    {MSR_KVM_FIRST,        KVM_MSRS,                pv_read_msr,          pv_write_msr     },
     {MSR_EFER,             1,                       read_register,        write_efer       },
     {MSR_AMD_SYSCFG,       1,                       read_zero,            write_ignored    },
     {MSR_AMD_HWCR,         1,                       read_zero,            write_ignored    },

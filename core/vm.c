@@ -5,6 +5,7 @@
 #include "core/cpuid.h"
 #include "core/host.h"
 #include "core/lifecycle.h"
+#include "core/pv.h"
 #include "core/sched.h"
 #include "core/vm_parts.h"
 #include "core/xstate.h"
@@ -134,7 +135,7 @@ bool vm_make_parts(struct vm *vm)
     vm->cpuid = vm_alloc(vm, pages_of(sizeof(*vm->cpuid)));
     if (!vm->machine || !vm->vcpus || !vm->cpuid)
         return false;
-    cpuid_policy_init(vm->cpuid, count, vm->tsc_hz);
+    cpuid_policy_init(vm->cpuid, count, vm->tsc_hz, pv_features(vm));
     for (u32 i = 0; i < count; i++)
         if (!make_vcpu(vm, i))
             return false;

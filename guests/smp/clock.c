@@ -4,21 +4,27 @@
  * APIC timer ticks at most once in every period. */
 #include "smp/smp.h"
 
-#define PM_TIMER_HZ      3579545
-#define PM_TIMER_MASK    0xFFFFFF
-#define PIT_CHANNEL0     0x40
-#define PIT_CONTROL      0x43
-#define PIT_LATCH        0x00
-#define PIT_PERIOD       0x10000
-#define PERIOD_MS        10
-#define READS            32
-#define BILLION          1000000000ULL
-#define LVT_PERIODIC     (1 << 17)
-#define LVT_MASKED       (1 << 16)
-#define DIVIDE_BY_1      0xB
-#define CPUID_TSC_RATIO  0x15
-#define CPUID_TIMING     0x40000010
-#define FALLBACK_APIC_HZ 1000000000ULL
+#define PM_TIMER_HZ         3579545
+#define PM_TIMER_MASK       0xFFFFFF
+#define PIT_CHANNEL0        0x40
+#define PIT_CONTROL         0x43
+#define PIT_LATCH           0x00
+#define PIT_PERIOD          0x10000
+#define PERIOD_MS           10
+#define READS               32
+#define BILLION             1000000000ULL
+#define LVT_PERIODIC        (1 << 17)
+#define LVT_MASKED          (1 << 16)
+#define DIVIDE_BY_1         0xB
+#define CPUID_TSC_RATIO     0x15
+#define CPUID_TIMING        0x40000010
+#define CPUID_KVM           0x40000100
+#define CPUID_KVM_SIGNATURE 0x4B4D564B /* KVMK */
+#define MSR_KVM_WALL_CLOCK  0x4B564D00
+#define MSR_KVM_CLOCK       0x4B564D01
+#define MSR_KVM_ASYNC_PF    0x4B564D02
+#define MSR_KVM_STEAL       0x4B564D03
+#define FALLBACK_APIC_HZ    1000000000ULL
 
 static u64 tsc_hz, apic_khz, run_ticks;
 static struct acpi acpi;
@@ -122,6 +128,66 @@ static void report_clocks(const struct sample *start, const struct sample *end)
                   PIT_PERIOD));
 }
 
+/* ---- what KVM would offer (Linux, Documentation/virt/kvm/x86/msr.rst) ---- */
+static volatile struct {
+    u32 version, reserved0;
+    u64 tsc_timestamp, system_time;
+    u32 multiplier;
+    signed char shift;
+    u8 flags, reserved1[2];
+} kvm_clock __attribute__((aligned(64)));
+
+static volatile struct {
+    u64 steal;
+    u32 version, flags, reserved[12];
+} kvm_steal __attribute__((aligned(64)));
+
+/* Nanoseconds of `ticks` as the KVM clock's fields have it. */
+static u64 kvm_nanoseconds(u64 ticks)
+{
+    ticks = kvm_clock.shift < 0 ? ticks >> -kvm_clock.shift : ticks << kvm_clock.shift;
+    return (ticks >> 32) * kvm_clock.multiplier +
+           ((ticks & 0xFFFFFFFF) * kvm_clock.multiplier >> 32);
+}
+
+/* How many of the addresses that a guest must not name raise #GP. */
+static u64 count_refusals(void)
+{
+    static const struct {
+        u32 msr;
+        u64 value;
+    } bad[] = {
+        {MSR_KVM_CLOCK,      0xF0000001        }, /* no RAM */
+        {MSR_KVM_CLOCK,      0xFFFFFFFFFFFFFFE1}, /* wraps */
+        {MSR_KVM_CLOCK,      0x200003          }, /* not aligned */
+        {MSR_KVM_STEAL,      0xF0000001        },
+        {MSR_KVM_STEAL,      0x200021          },
+        {MSR_KVM_WALL_CLOCK, 0xF0000000        },
+        {MSR_KVM_ASYNC_PF,   0                 }, /* not offered */
+    };
+    u64 refused = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        refused += try_wrmsr(bad[i].msr, bad[i].value) == VECTOR_GP;
+    return refused;
+}
+
+static void check_kvm(u64 ticks)
+{
+    u64 expected = scale(ticks, BILLION, tsc_hz), got;
+
+    if (cpuid(CPUID_KVM, 0).ebx != CPUID_KVM_SIGNATURE) {
+        guest_print("clock: kvm=0 refused=%u\n", count_refusals());
+        return;
+    }
+    wrmsr(MSR_KVM_CLOCK, (u64)&kvm_clock | 1);
+    wrmsr(MSR_KVM_STEAL, (u64)&kvm_steal | 1);
+    got = kvm_nanoseconds(ticks);
+    guest_print("clock: kvm=1 ppb=%u flags=%u version=%u refused=%u steal=%u\n",
+                scale(got > expected ? got - expected : expected - got, BILLION, expected),
+                (u64)kvm_clock.flags, (u64)kvm_clock.version, count_refusals(), kvm_steal.steal);
+}
+
 /* ---- ticks ---- */
 static struct ticks {
     u64 start;  /* TSC, not behind the timer's */
@@ -214,4 +280,5 @@ void mode_clock(void)
     guest_print("clock: cpus=%u backwards=%u\n", (u64)cpu_count, backwards);
     report_clocks(&start, &end);
     report_ticks();
+    check_kvm(end.tsc - start.tsc);
 }

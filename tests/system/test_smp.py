@@ -120,6 +120,22 @@ def time_is_the_same_everywhere(machine):
     machine.boot()
     ticks = check_clock(passed(machine, "clock"), 2, 8000)
     assert ticks["skipped"] == 0, ticks
+    check_kvm_clock(machine.log_of("smp"))
+    machine.power_off()
+
+
+def check_kvm_clock(said):
+    kvm = numbers(said, "clock: kvm=")
+    assert kvm["ppb"] <= 10 and kvm["flags"] == 1, kvm
+    assert kvm["version"] > 0 and kvm["version"] % 2 == 0, kvm
+    assert kvm["refused"] == 7, kvm
+
+
+@system_test(SMP.format(vcpus=1, cmdline="mode=clock ms=20 stamps=10") + "pv = none\n", BOTH,
+             memory=256)
+def nothing_of_kvms_is_offered(machine):
+    machine.boot()
+    assert numbers(passed(machine, "clock"), "clock: kvm=") == {"kvm": 0, "refused": 7}
     machine.power_off()
 
 

@@ -363,6 +363,8 @@ static void test_what_is_printed_makes_the_same(void **state)
         {"on_crash",    "preserve"                                     },
         {"on_hang",     "destroy"                                      },
         {"on_reboot",   "rollback"                                     },
+        {"pv",          "kvmclock"                                     },
+        {"pv",          "none"                                         },
         {"unknown_msr", "ignore"                                       },
         {"exit_port",   "0xf4"                                         },
         {"exit_port",   "none"                                         },
