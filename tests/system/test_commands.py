@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # SPDX-FileCopyrightText: The Bulkhead authors
 """The monitor's commands, each asked on a machine that runs guests."""
+import json
 import re
 import subprocess
 
-from harness import BOTH, PROMPT, system_test
+from harness import BOTH, PROMPT, ROOT, system_test
 from test_line import Screen
 
 TWO = """
@@ -291,3 +292,70 @@ def top(machine):
     machine.send("q")
     machine.expect_exact(PROMPT)
     machine.power_off()
+
+
+# Every command as a program may send it, good and bad; those that end the machine come last.
+BATCH = [
+    "list", "list now", "info hello", "info nobody", "info", "log hello", "log -f hello", "dmesg",
+    "exits hello", "dump hello", "nmi hello", "pause hello", "pause hello", "resume hello",
+    "config hello", "set hello weight=7", "set hello weight=0", "set hello", "set hello weight",
+    "create new kernel=hello.elf memory=8M", "create new kernel=hello.elf", "create x",
+    'create "a b" kernel=hello.elf', "reset new", "reboot new", "shutdown nobody", "shutdown new",
+    "destroy new", "undefine new", "undefine hello", "destroy hello", "start hello", "start hello",
+    "reset nobody", "images", "capabilities", "host", "top", "metrics", "version", "uptime",
+    "help", "help set", "help me", "console hello", "batch", "frobnicate", 'log "', "list -o xml",
+    "list -o json", "\\x01", "\u00e4\\xff", "interactive now", "reboot-host now", "poweroff",
+]
+
+
+def unique(pairs):
+    names = [name for name, _ in pairs]
+    assert len(names) == len(set(names)), names
+    return dict(pairs)
+
+
+def no_constant(name):
+    raise ValueError(f"{name} is no JSON")
+
+
+def strict(line):
+    """RFC 8259 and no more: json.loads takes NaN and names that come twice."""
+    return json.loads(line.decode(), object_pairs_hook=unique, parse_constant=no_constant)
+
+
+def documented():
+    with open(f"{ROOT}/docs/monitor.md", encoding="utf-8") as manual:
+        text = manual.read()
+    headings = re.findall(r"^### (.*)$", text, re.M)
+    return ({part.split()[0] for heading in headings for part in heading.split(", ")},
+            set(re.findall(r"^bulkhead> (\S+)", text, re.M)))
+
+
+@system_test("[hello]\nkernel = hello.elf\nmemory = 8M\n", BOTH, memory=256)
+def every_command(machine):
+    machine.boot()
+    machine.wait_in_log("hello", "heartbeat 1")
+    names = {command["name"] for command in machine.json("help")["commands"]}
+    headings, examples = documented()
+    assert headings == names and examples <= names, headings ^ names | examples - names
+    overview = machine.command("help").splitlines()
+    assert len(overview) < 24 and max(map(len, overview)) <= 80, overview
+    for name in sorted(names):
+        lines = machine.command(f"help {name}").splitlines()
+        assert lines[0].split()[0] == name and max(map(len, lines)) <= 80, lines
+        assert lines[-1].startswith(f"Example: {name}"), lines
+    assert {command.split()[0] for command in BATCH} >= names, names
+    machine.send("batch\r")
+    machine.expect_exact('{"ok":true}')
+    events = []
+    for command in BATCH:
+        machine.send(command.encode("latin-1") + b"\n")
+        while True:
+            answer = strict(machine.expect(r"\n([^\r\n]+)\r")[1])
+            if "event" not in answer:
+                break
+            events.append((answer["event"], answer["name"]))
+        assert answer["ok"] or len(answer["error"]) > 10, (command, answer)
+    assert events[:2] == [("start", "new"), ("restart", "new")], events
+    assert events.count(("undefine", "new")) == 1 and events[-1] == ("start", "hello"), events
+    assert machine.process.wait(60) == 0
