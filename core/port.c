@@ -134,6 +134,7 @@ void port_flush(struct port *port)
 {
     while (used(&port->transmit) > 0)
         send_oldest(port, used(&port->transmit));
+    host_uart_drain(&port->uart);
 }
 
 void port_write_unlocked(struct port *port, const char *text, size_t size)

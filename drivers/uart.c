@@ -39,6 +39,7 @@ enum uart_bits {
     LSR_FRAMING_ERROR = 1 << 3,
     LSR_BREAK = 1 << 4,
     LSR_TRANSMITTER_EMPTY = 1 << 5,
+    LSR_IDLE = 1 << 6, /* the shift register is empty, too */
     MSR_CTS = 1 << 4,
     MSR_DCD = 1 << 7,
     MSR_LINES = 0xF0,
@@ -228,6 +229,13 @@ void host_uart_write(struct host_uart *uart, const void *bytes, size_t size)
         if (sent == 0)
             cpu_pause();
     }
+}
+
+void host_uart_drain(const struct host_uart *uart)
+{
+    for (u32 reads = 0; !uart->stalled && reads < uart->patience; reads++)
+        if (inb(uart->port + UART_LSR) & LSR_IDLE)
+            return;
 }
 
 size_t host_uart_read(struct host_uart *uart, void *bytes, size_t size)

@@ -32,6 +32,9 @@ bool host_uart_init(struct host_uart *uart, u16 port, u32 baud);
  * wait until it sends again. */
 void host_uart_write(struct host_uart *uart, const void *bytes, size_t size);
 
+/* Waits, as patiently, until what was written has left the UART: a power-off would cut it off. */
+void host_uart_drain(const struct host_uart *uart);
+
 /* Hands over as many bytes as fit now and returns how many, at most the FIFO's depth. */
 size_t host_uart_try_write(struct host_uart *uart, const void *bytes, size_t size);
 

@@ -26,7 +26,8 @@ static struct {
     bool no_loop; /* RAM, not a UART */
     bool jammed;  /* never has room again once its FIFO is full */
     u32 reads;
-    u32 busy; /* reads of LSR until there is room */
+    u32 busy;     /* reads of LSR until there is room */
+    u32 shifting; /* reads of LSR until the last byte is out */
     u8 ier, lcr, mcr, fcr, scr;
     u16 divisor;
     char sent[256];
@@ -44,6 +45,10 @@ static u8 line_status(void)
     if (model.busy == 0) {
         model.since_room = 0;
         status |= LSR_TRANSMITTER_EMPTY;
+        if (model.shifting == 0)
+            status |= LSR_IDLE;
+        else
+            model.shifting--;
     }
     if (model.receive_next < model.receive_count)
         status |= LSR_DATA_READY | model.status[model.receive_next];
@@ -226,6 +231,22 @@ static void a_uart_that_stops_is_waited_for_once(void **state)
     assert_int_equal(model.sent_count, 16 + 24);
 }
 
+static void draining_waits_for_the_last_byte(void **state)
+{
+    struct host_uart uart;
+
+    assert_true(host_uart_init(&uart, PORT, 115200));
+    model.shifting = 5;
+    model.reads = 0;
+    host_uart_drain(&uart);
+    assert_int_equal(model.shifting, 0);
+    assert_int_equal(model.reads, 6);
+    model.jammed = true;
+    model.busy = 1;
+    host_uart_drain(&uart);
+    assert_in_range(model.reads, STALL_READS, STALL_READS + 100);
+}
+
 static void receive(u8 byte, u8 status)
 {
     model.received[model.receive_count] = byte;
@@ -352,6 +373,7 @@ int main(void)
         cmocka_unit_test_setup(writing_waits_for_room, reset),
         cmocka_unit_test_setup(try_write_never_waits, reset),
         cmocka_unit_test_setup(a_uart_that_stops_is_waited_for_once, reset),
+        cmocka_unit_test_setup(draining_waits_for_the_last_byte, reset),
         cmocka_unit_test_setup(reading, reset),
         cmocka_unit_test_setup(interrupts, reset),
         cmocka_unit_test(console_values),
