@@ -146,8 +146,11 @@ run: | install-dependencies
 	    $(if $(EMU),--emulator $(EMU)) $(if $(CPU_MODEL),--cpu-model $(CPU_MODEL))
 
 # TESTS="name ..." runs only those system tests.
+$(BUILD)/promtool:
+	scripts/fetch-file prometheus usr/bin/promtool $@
+
 test test-long: | install-dependencies
-	@$(MAKE) --no-print-directory all guests
+	@$(MAKE) --no-print-directory all guests $(BUILD)/promtool
 	@tests/run $(if $(filter test-long,$@),--long) $(TESTS)
 
 bench: | install-dependencies

@@ -203,7 +203,7 @@ def set_while_it_runs(machine):
 
 def check_metrics(text):
     """promtool has nothing to say against it, naming conventions included."""
-    result = subprocess.run(["promtool", "check", "metrics"], input=text, text=True,
+    result = subprocess.run([f"{ROOT}/build/promtool", "check", "metrics"], input=text, text=True,
                             capture_output=True, check=False)
     assert result.returncode == 0 and not result.stderr, result.stderr
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
