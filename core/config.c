@@ -3,6 +3,7 @@
 
 #include "core/config.h"
 
+#include "drivers/uart.h"
 #include "lib/string.h"
 
 #define HOST_SECTION    "host"
@@ -388,6 +389,32 @@ static void get_text(const struct key *key, const void *field, char to[CONFIG_VA
 
 static const struct kind text_kind = {set_text, get_text};
 
+static bool set_console(const struct key *key, struct word value, void *field)
+{
+    char name[CONFIG_PORT_SIZE] = "";
+    u16 port;
+    u32 baud;
+
+    if (value.size >= sizeof(name))
+        return false;
+    if (!word_is(value, "none")) {
+        copy_text(name, value);
+        if (!console_parse(name, &port, &baud))
+            return false;
+    }
+    memcpy(field, name, sizeof(name));
+    return true;
+}
+
+static void get_console(const struct key *key, const void *field, char to[CONFIG_VALUE_SIZE])
+{
+    const char *name = field;
+
+    snprintf(to, CONFIG_VALUE_SIZE, "%s", name[0] != '\0' ? name : "none");
+}
+
+static const struct kind console_kind = {set_console, get_console};
+
 static bool set_image(const struct key *key, struct word value, void *field)
 {
     for (size_t i = 0; i < value.size; i++)
@@ -540,6 +567,7 @@ static const struct key partition_keys[] = {
     {"pv", &choice_kind, "all, kvmclock, steal or none", .offset = FIELD(pv), .choices = pv_offers},
     {"exit_port", &port_kind, "a port from 0 to 0xffff, or none",
      .offset = FIELD(exit_port), .max = LAST_PORT},
+    {"console", &console_kind, "com1..com4|0xPORT[,BAUD], or none", .offset = FIELD(console)},
 };
 
 static const struct key host_keys[] = {

@@ -13,6 +13,7 @@
 #define CONFIG_IMAGE_SIZE     64
 #define CONFIG_MODULES_MAX    16
 #define CONFIG_MODULES_SIZE   512
+#define CONFIG_PORT_SIZE      16
 #define CONFIG_CMDLINE_SIZE   2048
 #define CONFIG_ERROR_SIZE     160
 #define CONFIG_CPUS_MAX       1024
@@ -56,8 +57,9 @@ struct partition_config {
     enum fault_action on_hang;
     enum fault_action on_reboot;
     enum unknown_msr_action unknown_msr;
-    u32 pv;        /* enum pv_offer */
-    s32 exit_port; /* -1: none */
+    u32 pv;                         /* enum pv_offer */
+    s32 exit_port;                  /* -1: none */
+    char console[CONFIG_PORT_SIZE]; /* serial port of the machine's own; empty: none */
 };
 
 _Static_assert(sizeof(struct partition_config) % sizeof(u64) == 0, "copied in words");

@@ -2,6 +2,7 @@
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 #include "core/lifecycle.h"
 
+#include "core/guest_port.h"
 #include "core/host.h"
 #include "core/log.h"
 #include "core/sched.h"
@@ -145,7 +146,7 @@ bool vm_start(struct vm *vm, char error[VM_ERROR_SIZE])
     }
     if (missing_image(vm, error))
         return false;
-    if (!tsc_possible(vm, error))
+    if (!tsc_possible(vm, error) || !guest_port_attach(vm, error))
         return false;
     if (vm->config.memory > free) {
         snprintf(error, VM_ERROR_SIZE, "'%s' wants %lu MiB of memory, %lu MiB are free",
@@ -430,6 +431,7 @@ bool vm_undefine(struct vm *vm, char error[VM_ERROR_SIZE])
     if (!require(vm, vm->state == VM_STOPPED && !vm->work, "stopped", error))
         return false;
     tell(vm, VM_EVENT_UNDEFINE);
+    guest_port_detach(vm);
     vm_delete(vm);
     return true;
 }

@@ -4,6 +4,7 @@
 /* From the boot loader's jump to the prompt. */
 
 #include "core/features.h"
+#include "core/guest_port.h"
 #include "core/host.h"
 #include "core/interrupts.h"
 #include "core/lifecycle.h"
@@ -35,9 +36,12 @@
 #define COM1                        0x3F8
 #define CONSOLE_POLL_NS             2000000ULL
 #define CPUS_LIMIT                  4096
+#define LOG_NOTE_SIZE               40
 
 struct host host;
 
+static struct port *log_port; /* NULL: none besides the monitor's */
+static u32 log_port_lost;     /* lines */
 static struct vga_text vga;
 static struct framebuffer pixels;
 static bool has_vga, has_pixels;
@@ -55,15 +59,36 @@ static void screen_write(const char *text, size_t size)
         framebuffer_write(&pixels, text, size);
 }
 
+/* A line that the second port has no room for is left out and counted: the log waits for nobody. */
+static void log_port_write(const char *text, size_t size)
+{
+    char note[LOG_NOTE_SIZE];
+
+    if (!log_port)
+        return;
+    if (port_room(log_port) < size + sizeof(note)) {
+        log_port_lost++;
+        return;
+    }
+    if (log_port_lost) {
+        snprintf(note, sizeof(note), "[%u lines left out]\r\n", log_port_lost);
+        port_write(log_port, note, strlen(note));
+        log_port_lost = 0;
+    }
+    port_write(log_port, text, size);
+}
+
 static void early_output(const char *text, size_t size)
 {
     terminal_write(text, size);
+    log_port_write(text, size);
     screen_write(text, size);
 }
 
 static void log_output(const char *text, size_t size)
 {
     monitor_log_output(text, size);
+    log_port_write(text, size);
     screen_write(text, size);
 }
 
@@ -132,6 +157,33 @@ static void read_boot_information(u32 magic, u32 information)
         refuse(error);
 }
 
+static void show_earlier(void (*write)(const char *text, size_t size))
+{
+    char earlier[128];
+    size_t count;
+    u64 shown = 0;
+
+    while ((count = log_read(&shown, earlier, sizeof(earlier))) > 0)
+        write(earlier, count);
+}
+
+static void set_up_log_port(void)
+{
+    const char *problem = "is none of com1..com4|0xPORT[,BAUD]";
+    char value[32];
+    u16 address;
+    u32 baud;
+
+    if (!cmdline_get(host.boot.cmdline, "logport", value, sizeof(value)))
+        return;
+    if (console_parse(value, &address, &baud))
+        log_port = port_open(address, baud, &problem);
+    if (log_port)
+        show_earlier(log_port_write);
+    else
+        log_warn("command line: logport=%s %s", value, problem);
+}
+
 static bool set_up_pixels(const struct boot_framebuffer *fb, void *memory)
 {
     struct framebuffer_format format = {
@@ -154,9 +206,6 @@ static bool set_up_pixels(const struct boot_framebuffer *fb, void *memory)
 static void set_up_screen(void)
 {
     const struct boot_framebuffer *fb = &host.boot.framebuffer;
-    char earlier[128];
-    size_t count;
-    u64 shown = 0;
     void *memory;
 
     if (fb->kind == FRAMEBUFFER_NONE)
@@ -166,8 +215,7 @@ static void set_up_screen(void)
         has_vga = vga_text_init(&vga, memory, fb->width, fb->height, fb->pitch);
     else if (memory)
         has_pixels = set_up_pixels(fb, memory);
-    while ((count = log_read(&shown, earlier, sizeof(earlier))) > 0)
-        screen_write(earlier, count);
+    show_earlier(screen_write);
 }
 
 static const void *acpi_map(void *context, paddr_t physical, u64 size)
@@ -425,6 +473,7 @@ static u64 housekeeping(struct cpu *cpu)
 {
     bool soon = ports_poll();
 
+    soon |= guest_ports_poll();
     soon |= monitor_poll();
     if (do_lifecycle(cpu))
         return 0;
@@ -466,6 +515,7 @@ static _Noreturn void start(void)
     if (!smp_init(CPUS_LIMIT))
         refuse("no memory for the boot CPU");
     set_up_screen();
+    set_up_log_port();
     listed = read_acpi(&count);
     set_up_interrupts(listed, count);
     enable_lapic();

@@ -45,102 +45,12 @@ enum uart_bits {
     MSR_LINES = 0xF0,
 };
 
-#define UART_CLOCK      115200 /* 1.8432 MHz / 16 */
 #define UART_FIFO_DEPTH 16
-#define UART_PORTS      8
-#define BAUD_ERROR      32 /* a rate may be off by 1/32: 8N1 stands about 1/25 */
 
 /* A port takes about a microsecond to read on a real machine; a full FIFO takes 17 ms at 9600
  * baud, and more at less. */
 #define STALL_READS 200000
 #define STALL_BAUD  9600
-
-static const struct {
-    u16 port;
-    u8 irq;
-} com_ports[] = {
-    {0x3F8, 4},
-    {0x2F8, 3},
-    {0x3E8, 4},
-    {0x2E8, 3},
-};
-
-static u32 baud_divisor(u32 baud)
-{
-    return baud == 0 ? 0 : (UART_CLOCK + baud / 2) / baud;
-}
-
-static bool baud_possible(u32 baud)
-{
-    u64 divisor = baud_divisor(baud);
-    u64 actual = divisor * baud;
-    u64 error = actual > UART_CLOCK ? actual - UART_CLOCK : UART_CLOCK - actual;
-
-    return divisor != 0 && divisor <= UINT16_MAX && error * BAUD_ERROR <= UART_CLOCK;
-}
-
-static int digit_of(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
-/* Moves `*text` behind a number of at least one digit and at most `limit`. */
-static bool parse_number(const char **text, u32 base, u32 limit, u32 *number)
-{
-    const char *first = *text;
-    u64 value = 0;
-
-    for (;; (*text)++) {
-        int digit = digit_of(**text);
-
-        if (digit < 0 || digit >= (int)base)
-            break;
-        value = value * base + (u32)digit;
-        if (value > limit)
-            return false;
-    }
-    *number = (u32)value;
-    return *text != first;
-}
-
-static bool parse_port(const char **text, u16 *port)
-{
-    u32 number;
-
-    if (strncmp(*text, "com", 3) == 0) {
-        *text += 3;
-        if (!parse_number(text, 10, ARRAY_SIZE(com_ports), &number) || number == 0)
-            return false;
-        *port = com_ports[number - 1].port;
-        return true;
-    }
-    if (strncmp(*text, "0x", 2) != 0)
-        return false;
-    *text += 2;
-    if (!parse_number(text, 16, UINT16_MAX - (UART_PORTS - 1), &number) || number == 0)
-        return false;
-    *port = (u16)number;
-    return true;
-}
-
-bool console_parse(const char *value, u16 *port, u32 *baud)
-{
-    *baud = HOST_UART_BAUD;
-    if (!parse_port(&value, port))
-        return false;
-    if (*value == ',') {
-        value++;
-        if (!parse_number(&value, 10, UART_CLOCK, baud))
-            return false;
-    }
-    return *value == '\0' && baud_possible(*baud);
-}
 
 static bool scratch_holds(u16 port, u8 value)
 {
@@ -159,18 +69,9 @@ static bool loops_back(u16 port)
     return lines == (MSR_CTS | MSR_DCD);
 }
 
-static u8 irq_of(u16 port)
-{
-    for (u32 i = 0; i < ARRAY_SIZE(com_ports); i++) {
-        if (com_ports[i].port == port)
-            return com_ports[i].irq;
-    }
-    return HOST_UART_NO_IRQ;
-}
-
 static void set_rate(u16 port, u32 baud)
 {
-    u32 divisor = baud_divisor(baud);
+    u32 divisor = host_uart_divisor(baud);
 
     outb(port + UART_LCR, LCR_DLAB);
     outb(port + UART_DATA, (u8)divisor);
@@ -180,7 +81,7 @@ static void set_rate(u16 port, u32 baud)
 
 bool host_uart_init(struct host_uart *uart, u16 port, u32 baud)
 {
-    if (!baud_possible(baud))
+    if (host_uart_divisor(baud) == 0)
         return false;
     outb(port + UART_LCR, LCR_8N1);
     if (!scratch_holds(port, 0x55) || !scratch_holds(port, 0xAA) || !loops_back(port))
@@ -190,7 +91,7 @@ bool host_uart_init(struct host_uart *uart, u16 port, u32 baud)
     outb(port + UART_FCR, FCR_ENABLE | FCR_CLEAR_RECEIVER | FCR_CLEAR_TRANSMITTER | FCR_TRIGGER_8);
     outb(port + UART_MCR, MCR_DTR | MCR_RTS | MCR_OUT2);
     *uart = (struct host_uart){.port = port,
-                               .irq = irq_of(port),
+                               .irq = host_uart_irq(port),
                                .fifo_depth = 1,
                                .patience = STALL_READS * (1 + STALL_BAUD / baud)};
     if ((inb(port + UART_IIR) & IIR_FIFOS_ENABLED) == IIR_FIFOS_ENABLED)

@@ -23,6 +23,12 @@ struct host_uart {
  * for any other text and for a rate that a 1.8432 MHz UART cannot make. Pure. */
 bool console_parse(const char *value, u16 *port, u32 *baud);
 
+/* What a 1.8432 MHz UART divides its clock by to make this rate; 0 when it cannot. Pure. */
+u32 host_uart_divisor(u32 baud);
+
+/* The ISA IRQ of COM1-COM4, HOST_UART_NO_IRQ for other ports. Pure. */
+u8 host_uart_irq(u16 port);
+
 /* Looks for a UART at `port` (scratch register, then loop-back) and sets it up: rate, 8N1, FIFOs,
  * DTR, RTS and OUT2 on, interrupts off. False when there is none; `uart` is then not usable. */
 bool host_uart_init(struct host_uart *uart, u16 port, u32 baud);

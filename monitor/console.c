@@ -142,7 +142,7 @@ static u32 console_space(struct vm *vm)
 /* Nobody else types here, so the space can only have grown when it is used. */
 static void pass_typed(void)
 {
-    u32 count = MIN(typed_count(), console_space(watch.vm));
+    u32 count = watch.vm->state == VM_RUNNING ? MIN(typed_count(), console_space(watch.vm)) : 0;
 
     if (!guest_reads())
         watch.tail = watch.head;

@@ -244,6 +244,7 @@ def what_a_person_sees(machine):
 @system_test(HELLO, BOTH, memory=256)
 def a_log_by_the_page(machine):
     machine.boot()
+    machine.wait_in_log("hello", "heartbeat 1")
     screen = Screen(machine)
     screen.type("console hello\r" + "".join(f"row {row}\r" for row in range(80)))
     screen.until_shown("^row 79")

@@ -356,11 +356,11 @@ static void bad_console_values(void **state)
 
 static void only_com_ports_have_an_irq(void **state)
 {
-    assert_int_equal(irq_of(0x3F8), 4);
-    assert_int_equal(irq_of(0x2F8), 3);
-    assert_int_equal(irq_of(0x3E8), 4);
-    assert_int_equal(irq_of(0x2E8), 3);
-    assert_int_equal(irq_of(0xE010), HOST_UART_NO_IRQ);
+    assert_int_equal(host_uart_irq(0x3F8), 4);
+    assert_int_equal(host_uart_irq(0x2F8), 3);
+    assert_int_equal(host_uart_irq(0x3E8), 4);
+    assert_int_equal(host_uart_irq(0x2E8), 3);
+    assert_int_equal(host_uart_irq(0xE010), HOST_UART_NO_IRQ);
 }
 
 int main(void)

@@ -931,6 +931,25 @@ static void test_a_watched_guest_keeps_to_the_line_while_it_moves(void **state)
     assert_int_equal(vm->console.limit, 0);
 }
 
+static void test_typed_bytes_wait_for_a_guest_that_starts_or_pauses(void **state)
+{
+    struct vm *vm = add_vm("web", VM_STARTING);
+
+    attach(vm);
+    type("early");
+    assert_string_equal(guest_read(vm), "");
+    vm->state = VM_RUNNING;
+    settle();
+    assert_string_equal(guest_read(vm), "early");
+    vm->state = VM_PAUSED;
+    type("late");
+    assert_string_equal(guest_read(vm), "");
+    vm->state = VM_RUNNING;
+    settle();
+    assert_string_equal(guest_read(vm), "late");
+    type("\x1d\r");
+}
+
 static void test_console_outlives_the_guest(void **state)
 {
     struct vm *vm = add_vm("web", VM_RUNNING);
@@ -1799,6 +1818,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_console_says_what_was_overwritten),
     TEST(test_a_flood_leaves_room_for_the_person),
     TEST(test_a_watched_guest_keeps_to_the_line_while_it_moves),
+    TEST(test_typed_bytes_wait_for_a_guest_that_starts_or_pauses),
     TEST(test_console_outlives_the_guest),
     TEST(test_a_paste_waits_for_a_slow_guest),
     TEST(test_a_guest_that_does_not_read_can_be_left),
