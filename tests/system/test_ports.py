@@ -3,8 +3,10 @@
 """What is said elsewhere than on the first serial port: on the screen and on other ports."""
 import json
 import os
+import random
 import re
 import socket
+import threading
 
 from harness import AMD, ROOT, system_test
 
@@ -80,3 +82,62 @@ def the_screen_shows_the_log(machine):
     assert any(re.fullmatch(r"\[ +\d+\.\d+\] AMD-V is used.*", row) for row in log), rows
     assert all(row.startswith("[") for row in log), rows
     assert "hello: heartbeat" not in "".join(rows)
+
+
+PORTS = """
+[echo]
+kernel  = serial.elf
+memory  = 8M
+console = com2
+
+[greedy]
+kernel  = hello.elf
+memory  = 8M
+console = com1
+"""
+
+
+def other_port(machine, name):
+    """The machine's further serial port as a connected socket."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(machine.test.quick)
+    connection.connect(f"{machine.folder}/{name}")
+    return connection
+
+
+def read_until(connection, wanted):
+    seen = b""
+    while wanted not in seen:
+        data = connection.recv(65536)
+        assert data, f"the port ended with {seen!r}"
+        seen += data
+    return seen
+
+
+# COM3 shares its interrupt with COM1.
+@system_test(PORTS, {"1": {**AMD, "cpus": 1}, "2": {**AMD, "cpus": 2}}, memory=256,
+             cmdline="console=com1 logport=com3",
+             options=("-serial", "unix:{folder}/com2,server=on,wait=off",
+                      "-serial", "unix:{folder}/com3,server=on,wait=off"))
+def other_ports_carry_guests_and_the_log(machine):
+    with other_port(machine, "com2") as guest, other_port(machine, "com3") as log:
+        machine.boot()
+        seen = read_until(log, b"com1 is in use")
+        assert re.search(rb"\[ +0\.\d+\] Bulkhead \S+\r\n", seen), seen
+        if b"'echo' started" not in seen:
+            read_until(log, b"'echo' started")
+        read_until(guest, b"serial: ready\r\n")
+        data = random.Random(2).randbytes(20_000)
+        sender = threading.Thread(target=guest.sendall, args=(data,))
+        sender.start()
+        echoed = b""
+        while len(echoed) < len(data):
+            echoed += guest.recv(65536)
+        sender.join()
+        assert echoed == data, "the echo on COM2 is not what was sent"
+        machine.send("console echo\r")  # the monitor can look in, too
+        machine.expect_exact("serial: ready")
+        machine.send("\x1d\r")
+        answer = machine.json("start greedy")
+        assert answer == {"ok": False, "error": "'greedy': console: com1 is in use"}, answer
+        machine.power_off()

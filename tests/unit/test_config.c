@@ -367,6 +367,7 @@ static void test_what_is_printed_makes_the_same(void **state)
         {"pv",          "none"                                         },
         {"unknown_msr", "ignore"                                       },
         {"exit_port",   "0xf4"                                         },
+        {"console",     "0x3e8,9600"                                   },
         {"exit_port",   "none"                                         },
     };
 
@@ -455,6 +456,12 @@ static void test_numbers(void **state)
     refuse("exit_port", "0x10000");
     assert_true(set("exit_port", "none"));
     assert_int_equal(partition.exit_port, -1);
+    assert_true(set("console", "com2,9600"));
+    assert_string_equal(partition.console, "com2,9600");
+    refuse("console", "com5");
+    refuse("console", "com2,9600,8N1xxxxxxx");
+    assert_true(set("console", "none"));
+    assert_string_equal(partition.console, "");
 }
 
 static void test_words(void **state)

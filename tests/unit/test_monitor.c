@@ -1487,7 +1487,8 @@ static void test_config(void **state)
                               "on_reboot   = restart\r\n"
                               "unknown_msr = fault\r\n"
                               "pv          = all\r\n"
-                              "exit_port   = none\r\n");
+                              "exit_port   = none\r\n"
+                              "console     = none\r\n");
     text = json_answer("config web -o json");
     assert_non_null(strstr(text, "{\"ok\":true,\"name\":\"web\",\"config\":{\"kernel\":\"k\","
                                  "\"cmdline\":\"a ; b\",\"memory\":\"256M\""));
