@@ -72,13 +72,13 @@ static void on_uart(struct interrupt_frame *frame)
 void guest_main(const struct multiboot_info *info)
 {
     guest_init(info);
-    guest_print("serial: ready\n");
     to_send = guest_option_number("send", 0);
     guest_set_handler(PIC_VECTOR + IRQ_COM1, on_uart);
     pic_init();
     outb(COM1 + UART_FCR, FCR_ON_TRIGGER_14);
     outb(COM1 + UART_IER, UART_IER_RDI);
     pic_unmask(IRQ_COM1);
+    guest_print("serial: ready\n"); /* from here on no byte is lost */
     for (;;)
         wait_for_interrupt();
 }

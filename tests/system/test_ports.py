@@ -99,9 +99,11 @@ console = com1
 
 def other_port(machine, name):
     """The machine's further serial port as a connected socket."""
+    path = f"{machine.folder}/{name}"
+    machine.wait_until(f"QEMU has made {name}", lambda: os.path.exists(path))
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(machine.test.quick)
-    connection.connect(f"{machine.folder}/{name}")
+    connection.connect(path)
     return connection
 
 
@@ -117,8 +119,8 @@ def read_until(connection, wanted):
 # COM3 shares its interrupt with COM1.
 @system_test(PORTS, {"1": {**AMD, "cpus": 1}, "2": {**AMD, "cpus": 2}}, memory=256,
              cmdline="console=com1 logport=com3",
-             options=("-serial", "unix:{folder}/com2,server=on,wait=off",
-                      "-serial", "unix:{folder}/com3,server=on,wait=off"))
+             options=("-serial", "unix:{folder}/com2,server=on,wait=on",
+                      "-serial", "unix:{folder}/com3,server=on,wait=on"))
 def other_ports_carry_guests_and_the_log(machine):
     with other_port(machine, "com2") as guest, other_port(machine, "com3") as log:
         machine.boot()
