@@ -20,7 +20,9 @@ struct cpu_features {
     char model[49];
 };
 
-#define WITHOUT_SIZE 256
+#define WITHOUT_SIZE        256
+#define CONFIG_PROBLEMS_MAX 16
+#define CONFIG_PROBLEM_SIZE 240
 
 struct host {
     struct boot_info boot;
@@ -36,6 +38,8 @@ struct host {
     const struct hvm_ops *hvm; /* NULL: no backend is usable */
     struct hvm_report report;
     struct host_config config;
+    char config_problems[CONFIG_PROBLEMS_MAX][CONFIG_PROBLEM_SIZE]; /* the first ones at boot */
+    u32 config_problem_count;
     u64 wx_pages, pages; /* host pages writable and executable at once; all checked */
 };
 

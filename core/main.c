@@ -391,6 +391,23 @@ static void on_host_config(void *context, const struct host_config *config)
     host.config = *config;
 }
 
+static void config_problem(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Logs it and, as long as there is room, keeps it for programs that ask later. */
+static void config_problem(const char *format, ...)
+{
+    char text[CONFIG_PROBLEM_SIZE] = CONFIG_MODULE;
+    size_t start = strlen(text);
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text + start, sizeof(text) - start, format, arguments);
+    va_end(arguments);
+    log_error("%s", text);
+    if (host.config_problem_count < CONFIG_PROBLEMS_MAX)
+        memcpy(host.config_problems[host.config_problem_count++], text, sizeof(text));
+}
+
 static void on_partition(void *context, const struct partition_config *config, u32 line)
 {
     char error[VM_ERROR_SIZE];
@@ -400,17 +417,16 @@ static void on_partition(void *context, const struct partition_config *config, u
     for (u32 i = 0; (key = config_image(config, i, &name)) != NULL; i++) {
         if (host_image(name))
             continue;
-        log_error(CONFIG_MODULE ":%u: [%s] %s: there is no module '%s'", line, config->name, key,
-                  name);
+        config_problem(":%u: [%s] %s: there is no module '%s'", line, config->name, key, name);
         complete = false;
     }
     if (complete && !vm_create(config, error))
-        log_error(CONFIG_MODULE ":%u: %s", line, error);
+        config_problem(":%u: %s", line, error);
 }
 
 static void on_config_error(void *context, u32 line, const char *message)
 {
-    log_error(CONFIG_MODULE ":%s", message);
+    config_problem(":%s", message);
 }
 
 static void read_configuration(void)

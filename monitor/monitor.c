@@ -148,6 +148,19 @@ static void write_event(const struct event_note *note)
     output_end(&output);
 }
 
+/* What was wrong with the configuration at boot; nobody can have listened then. */
+static void write_config_problems(void)
+{
+    static const struct column column = {"Message", "message", VALUE_TEXT};
+    struct output output = {.write = write_terminal, .json = true};
+
+    for (u32 i = 0; i < host.config_problem_count; i++) {
+        output_begin_event(&output, "configuration-error");
+        output_field(&output, &column, (struct value){.text = host.config_problems[i]});
+        output_end(&output);
+    }
+}
+
 static void write_events(void)
 {
     while (session.event_tail != session.event_head)
@@ -192,6 +205,8 @@ static enum progress change_mode(struct request *request, bool batch)
     request->output.json |= batch;
     output_begin(&request->output);
     output_end(&request->output);
+    if (batch)
+        write_config_problems();
     session.batch = batch;
     session.editor.silent = batch;
     return COMMAND_DONE;

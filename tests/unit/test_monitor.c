@@ -1683,6 +1683,22 @@ static void test_batch(void **state)
     assert_string_equal(line.screen, "{\"ok\":true}\r\n\r" PROMPT);
 }
 
+static void test_batch_tells_of_the_configuration(void **state)
+{
+    strcpy(host.config_problems[0], "tenants.conf:3: [web] memory: '1Q' is not a size");
+    strcpy(host.config_problems[1], "tenants.conf:9: a quote is not closed");
+    host.config_problem_count = 2;
+    clear();
+    type("batch\r");
+    assert_string_equal(line.screen,
+                        "batch\r\n{\"ok\":true}\r\n"
+                        "{\"event\":\"configuration-error\",\"message\":\"tenants.conf:3: [web] "
+                        "memory: '1Q' is not a size\"}\r\n"
+                        "{\"event\":\"configuration-error\",\"message\":\"tenants.conf:9: a quote "
+                        "is not closed\"}\r\n");
+    host.config_problem_count = 0;
+}
+
 static void test_batch_refuses_what_does_not_fit(void **state)
 {
     type("batch\r");
@@ -1852,6 +1868,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_help_fits_a_screen),
     TEST(test_help_about_each_command),
     TEST(test_batch),
+    TEST(test_batch_tells_of_the_configuration),
     TEST(test_batch_refuses_what_does_not_fit),
     TEST(test_batch_tells_events_between_answers),
     TEST(test_giving_up_answers_in_batch),
