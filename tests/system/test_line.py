@@ -9,7 +9,7 @@ import re
 import subprocess
 
 import pyte
-from harness import AMD, BOTH, ESCAPE, PROMPT, ROOT, VTX, system_test
+from harness import AMD, BOTH, ESCAPE, PROMPT, ROOT, UP, VTX, system_test
 
 HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\n"
 
@@ -48,6 +48,23 @@ def bulkheadctl(machine):
     machine.reconnect()  # the line is a person's again
     machine.send("\r")
     assert machine.info("hello")["state"] == "stopped"
+    machine.power_off()
+
+
+@system_test(HELLO + "[bad]\nkernel = hello.elf\nmemory = 1Q\n", BOTH, memory=256)
+def batch_tells_of_the_configuration_and_of_ends(machine):
+    machine.boot()
+    machine.wait_for_state("hello", *UP)
+    machine.send("batch\r")
+    machine.expect_exact('{"ok":true}\r\n')
+    event = json.loads(machine.expect(r'(\{"event"[^\r\n]*\})\r\n')[1])
+    assert event["event"] == "configuration-error", event
+    assert event["message"].startswith("tenants.conf:6: [bad] memory: '1Q'"), event
+    machine.send("destroy hello\n")
+    event = json.loads(machine.expect(r'(\{"event"[^\r\n]*\})\r\n')[1])
+    assert (event["event"], event["name"], event["state"]) == ("stop", "hello", "stopped"), event
+    machine.send("interactive\r")
+    machine.expect_exact(PROMPT)
     machine.power_off()
 
 
@@ -136,7 +153,7 @@ def commands_answer_in_a_flood(machine):
     commands = ["list", "info two", "uptime", "nonsense", "host", "exits three"]
     for number in range(machine.test.parameter):
         machine.send(commands[number % len(commands)] + "\n")
-        answer = json.loads(machine.expect(r"(\{.*\})\r\n")[1])
+        answer = json.loads(machine.expect(r"(\{[^\r\n]*\})\r\n")[1])
         assert answer["ok"] == (commands[number % len(commands)] != "nonsense"), answer
     machine.send("interactive\r")
     machine.expect_exact(PROMPT)

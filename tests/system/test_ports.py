@@ -2,7 +2,6 @@
 # SPDX-FileCopyrightText: The Bulkhead authors
 """What is said elsewhere than on the first serial port: on the screen and on other ports."""
 import json
-import os
 import random
 import re
 import socket
@@ -15,11 +14,18 @@ QEMU_MONITOR = ("-qmp", "unix:{folder}/qemu,server,nowait")
 GLYPH = (8, 16)
 
 
+def connect(machine, name):
+    """A socket of QEMU's, as soon as it listens."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(machine.test.quick)
+    machine.wait_until(f"QEMU listens at {name}",
+                       lambda: connection.connect_ex(f"{machine.folder}/{name}") == 0)
+    return connection
+
+
 def ask_qemu(machine, command):
     """Runs a command of QEMU's own monitor to its end."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(machine.test.quick)
-        connection.connect(f"{machine.folder}/qemu")
+    with connect(machine, "qemu") as connection:
         with connection.makefile("rw", encoding="utf-8") as monitor:
             monitor.readline()  # its greeting
             for request in ({"execute": "qmp_capabilities"},
@@ -74,7 +80,7 @@ def the_screen_shows_the_log(machine):
     read = machine.test.parameter
 
     def whole():
-        rows = read(machine) if os.path.exists(f"{machine.folder}/qemu") else []
+        rows = read(machine)
         return rows if any("'hello' started" in row for row in rows) else None
     rows = machine.wait_until("the log is on the screen", whole)
     begin = next(i for i, row in enumerate(rows) if re.fullmatch(r"\[ +0\.\d+\] Bulkhead \S+", row))
@@ -97,16 +103,6 @@ console = com1
 """
 
 
-def other_port(machine, name):
-    """The machine's further serial port as a connected socket."""
-    path = f"{machine.folder}/{name}"
-    machine.wait_until(f"QEMU has made {name}", lambda: os.path.exists(path))
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(machine.test.quick)
-    connection.connect(path)
-    return connection
-
-
 def read_until(connection, wanted):
     seen = b""
     while wanted not in seen:
@@ -122,7 +118,7 @@ def read_until(connection, wanted):
              options=("-serial", "unix:{folder}/com2,server=on,wait=on",
                       "-serial", "unix:{folder}/com3,server=on,wait=on"))
 def other_ports_carry_guests_and_the_log(machine):
-    with other_port(machine, "com2") as guest, other_port(machine, "com3") as log:
+    with connect(machine, "com2") as guest, connect(machine, "com3") as log:
         machine.boot()
         seen = read_until(log, b"com1 is in use")
         assert re.search(rb"\[ +0\.\d+\] Bulkhead \S+\r\n", seen), seen
