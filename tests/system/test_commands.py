@@ -359,3 +359,25 @@ def every_command(machine):
     assert events[:2] == [("start", "new"), ("restart", "new")], events
     assert events.count(("undefine", "new")) == 1 and events[-1] == ("start", "hello"), events
     assert machine.process.wait(60) == 0
+
+
+LINUX = """
+[web]
+kernel  = vmlinuz
+initrd  = linux.cpio.gz
+cmdline = console=ttyS0 tenant=web acpid quiet
+memory  = 256M
+"""
+
+
+@system_test(LINUX, BOTH, memory=512, timeout=400)
+def linux_shuts_down_at_its_power_button(machine):
+    def pressed():  # until somebody behind the driver listens
+        machine.json("shutdown web")
+        info = machine.info("web")
+        return info if info["state"] == "stopped" else None
+    machine.boot()
+    info = machine.wait_until("it has shut down", pressed, 300)
+    assert info["message"] == "powered off" and info["starts"] == 1, info
+    assert "Power down" in machine.log_of("web")
+    machine.power_off()
