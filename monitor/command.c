@@ -204,7 +204,7 @@ static const struct command commands[] = {
     {
         .name = "host",
         .summary = "memory, CPUs, clock",
-        .details = "Tells what the machine has and how much of it is in use.",
+        .details = "Tells what the machine has, how much of it is in use, and whose it is.",
         .example = "host -o json",
         .run = run_host,
     },

@@ -181,7 +181,23 @@ static const struct column cpu_columns[] = {
     {"IDLE",         "idle_cycles",         VALUE_CYCLES},
     {"OWN",          "own_cycles",          VALUE_CYCLES},
     {"LONGEST HOST", "longest_host_cycles", VALUE_CYCLES},
+    {"WHOSE",        "whose",               VALUE_TEXT  },
 };
+
+/* The vCPUs that it owns now: "web/0 web/1 db/0"; those that do not fit are left out. */
+static const char *whose(const struct cpu *cpu)
+{
+    static char text[512];
+    size_t size = 0;
+
+    text[0] = '\0';
+    for (const struct vm *vm = vm_next(NULL); vm != NULL; vm = vm_next(vm))
+        for (u32 i = 0; vm->vcpus != NULL && i < vm->vcpu_count; i++)
+            if (vm->vcpus[i]->cpu == cpu && size + CONFIG_NAME_SIZE + 12 < sizeof(text))
+                size += (size_t)snprintf(text + size, sizeof(text) - size, "%s%s/%u",
+                                         size > 0 ? " " : "", vm->config.name, i);
+    return text;
+}
 
 static bool cpu_row(struct request *request, u32 index, struct value *values)
 {
@@ -194,6 +210,7 @@ static bool cpu_row(struct request *request, u32 index, struct value *values)
     values[4].number = cpus[index]->idle_cycles;
     values[5].number = cpus[index]->own_cycles;
     values[6].number = cpus[index]->longest_host_cycles;
+    values[7].text = whose(cpus[index]);
     return true;
 }
 

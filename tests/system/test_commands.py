@@ -187,6 +187,8 @@ def set_while_it_runs(machine):
     assert machine.json("set web memory=16M vcpus=2 cpus=1")["at_next_start"] == ["memory", "vcpus"]
     assert machine.json("config web")["config"]["memory"] == "16M"
     machine.wait_until("it has moved", lambda: machine.info("web")["vcpu"][0]["cpu"] == 1)
+    assert [cpu["whose"] for cpu in machine.json("host")["cpu"]] == ["", "web/0"]
+    assert max(map(len, machine.command("host").splitlines())) <= 80
     refused(machine, "set web cpus=2", "cpus: this machine has none")
     assert "8192 KiB" in machine.log_of("web")
     assert machine.json("reset web")["ok"]  # the same memory, loaded anew
