@@ -325,6 +325,8 @@ static void receive_sipi(struct lapic *lapic, u8 vector)
 bool lapic_deliver(struct lapic *lapic, const struct interrupt_message *message,
                    struct effects *effects)
 {
+    u32 before = lapic->events;
+
     if (!lapic_is_enabled(lapic))
         return false;
     switch ((enum delivery_mode)message->mode) {
@@ -341,11 +343,14 @@ bool lapic_deliver(struct lapic *lapic, const struct interrupt_message *message,
         receive_sipi(lapic, message->vector);
         break;
     case DELIVERY_EXTINT: /* only a reason to look at the PIC */
-        break;
+        effects->ops->kick(effects, lapic->id);
+        return true;
     default: /* there is no SMM to enter */
         return true;
     }
-    effects->ops->kick(effects, lapic->id);
+    /* What is pending already is no news, however often it is sent. */
+    if (lapic->events != before)
+        effects->ops->kick(effects, lapic->id);
     return true;
 }
 

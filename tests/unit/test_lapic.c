@@ -353,6 +353,22 @@ static void test_software_disable(void **state)
 
 /* ---- interprocessor interrupts */
 
+/* Each kick costs the CPU of the target an exit, whoever runs there. */
+static void test_what_is_pending_is_no_news(void **state)
+{
+    f.kicks[2] = 0;
+    for (int i = 0; i < 3; i++)
+        ipi(MODE_NMI, 2);
+    assert_int_equal(f.kicks[2], 1);
+    for (int i = 0; i < 3; i++)
+        ipi(MODE_INIT, 2);
+    assert_int_equal(f.kicks[2], 2);
+    for (int i = 0; i < 3; i++)
+        ipi(MODE_SIPI | 0x10, 2);
+    assert_int_equal(f.kicks[2], 3);
+    assert_int_equal(lapic(2)->events, LAPIC_EVENT_INIT | LAPIC_EVENT_SIPI);
+}
+
 static void test_physical_destinations(void **state)
 {
     ipi(0x41, 2);
@@ -806,6 +822,7 @@ int main(void)
         LAPIC_TEST(test_task_priority),
         LAPIC_TEST(test_irr_is_readable),
         LAPIC_TEST(test_software_disable),
+        LAPIC_TEST(test_what_is_pending_is_no_news),
         LAPIC_TEST(test_physical_destinations),
         LAPIC_TEST(test_shorthands),
         LAPIC_TEST(test_logical_flat_and_cluster),
