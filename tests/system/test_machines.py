@@ -41,7 +41,7 @@ USED_ON = {"ryzen": ("NRIP save", "flush by ASID", "pause filter", "LBR virtuali
     "icelake": {"cpu_model": "corei7_icelake_u"},
     "phenom": {"cpu_model": "phenom_8650_toliman"},
     "ryzen": {**RYZEN, "cpus": 2},
-    "amd": {**AMD, "cpus": 2},
+    "amd": {**AMD, "cpus": 2, "icount": 3},
 }, memory=256, timeout=300)
 def the_virtual_pc(machine):
     log = machine.boot()
