@@ -84,6 +84,12 @@ static inline struct cpu *this_cpu(void)
     return cpu;
 }
 
+/* Who runs on this CPU has to come back to the scheduler. */
+static inline bool cpu_must_pass(const struct cpu *cpu)
+{
+    return cpu->reschedule || cpu->woken;
+}
+
 extern struct cpu **cpus; /* cpu_count of them; fixed after boot */
 extern u32 cpu_count;
 

@@ -29,20 +29,6 @@ enum phase {
     PHASE_TEARDOWN,
 };
 
-/* A start or teardown under way. */
-struct lifecycle_work {
-    struct list node; /* in `works` */
-    struct vm *vm;
-    enum phase phase;
-    bool restart;
-    u64 offset; /* of the RAM to be cleared, or within the copy */
-    u32 copy;
-    struct loader_request request;
-    struct loader_plan plan;
-};
-
-#define WORK_PAGES DIV_ROUND_UP(sizeof(struct lifecycle_work), PAGE_SIZE)
-
 static struct list works = LIST_INIT(works);
 static bool attention; /* a partition's last vCPU has parked; atomic */
 static void (*listener)(struct vm *vm, enum vm_event what);
@@ -64,29 +50,18 @@ bool vm_settled(const struct vm *vm)
            vm->stop_reason == STOP_NONE;
 }
 
-static bool begin_work(struct vm *vm, enum phase phase, bool restart)
+static void begin_work(struct vm *vm, enum phase phase, bool restart)
 {
-    struct lifecycle_work *work = pool_alloc(WORK_PAGES);
-
-    if (!work)
-        return false;
-    work->vm = vm;
-    work->phase = phase;
-    work->restart = restart;
-    vm->work = work;
+    vm->work = (struct lifecycle_work){.vm = vm, .phase = phase, .restart = restart};
     vm->state = phase == PHASE_TEARDOWN ? VM_STOPPING : VM_STARTING;
-    list_append(&works, &work->node);
-    return true;
+    list_append(&works, &vm->work.node);
 }
 
 static void end_work(struct lifecycle_work *work, enum vm_state state)
 {
-    struct vm *vm = work->vm;
-
     list_remove(&work->node);
-    vm->work = NULL;
-    vm->state = state;
-    pool_free(work, WORK_PAGES);
+    work->vm->state = state;
+    work->vm = NULL;
 }
 
 static bool require(const struct vm *vm, bool holds, const char *what, char error[VM_ERROR_SIZE])
@@ -153,15 +128,12 @@ bool vm_start(struct vm *vm, char error[VM_ERROR_SIZE])
                  vm->config.name, vm->config.memory / MIB, free / MIB);
         return false;
     }
-    if (!begin_work(vm, PHASE_MEMORY, false)) {
-        snprintf(error, VM_ERROR_SIZE, "no memory to start '%s'", vm->config.name);
-        return false;
-    }
+    begin_work(vm, PHASE_MEMORY, false);
     vm->message[0] = 0;
     vm->stop_reason = STOP_NONE;
     if (!vm_make_parts(vm)) {
         snprintf(vm->message, sizeof(vm->message), "no memory, or no CPU that it may run on");
-        vm->work->phase = PHASE_TEARDOWN;
+        vm->work.phase = PHASE_TEARDOWN;
         vm->state = VM_STOPPING;
     }
     return true;
@@ -273,6 +245,7 @@ static void launch(struct vm *vm)
     vm->start_tsc = rdtsc();
     vm->starts++;
     vm->reboots = false;
+    vm->capped_until = 0;
     spin_unlock(&vm->lock);
     for (u32 i = 0; i < vm->vcpu_count; i++)
         vcpu_post(vm->vcpus[i], REQUEST_UNPARK);
@@ -421,14 +394,13 @@ bool vm_configure(struct vm *vm, const struct partition_config *config, char err
     }
     for (size_t i = 0; i < sizeof(*config) / sizeof(u64); i++)
         __atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
-    if (vm->vcpus)
-        sched_affinity_changed(vm);
+    sched_config_changed(vm);
     return true;
 }
 
 bool vm_undefine(struct vm *vm, char error[VM_ERROR_SIZE])
 {
-    if (!require(vm, vm->state == VM_STOPPED && !vm->work, "stopped", error))
+    if (!require(vm, vm->state == VM_STOPPED && !vm->work.vm, "stopped", error))
         return false;
     tell(vm, VM_EVENT_UNDEFINE);
     guest_port_detach(vm);
@@ -450,7 +422,7 @@ bool vm_resume(struct vm *vm, char error[VM_ERROR_SIZE])
 {
     u64 paused;
 
-    if (!require(vm, vm->state == VM_PAUSED, "paused", error))
+    if (!require(vm, vm->state == VM_PAUSED && vm->stop_reason == STOP_NONE, "paused", error))
         return false;
     /* Its time stood still. */
     paused = rdtsc() - vm->paused_tsc;
@@ -522,12 +494,8 @@ static void decide(struct vm *vm)
     /* There are no snapshots to roll back to: the start is what there is. */
     if (action == ACTION_RESTART || action == ACTION_ROLLBACK)
         vm->stop_reason = STOP_NONE;
-    if (!begin_work(vm, action == ACTION_DESTROY ? PHASE_TEARDOWN : PHASE_REZERO,
-                    action != ACTION_DESTROY)) {
-        /* Tried again when memory has come back. */
-        vm->stop_reason = reason;
-        __atomic_store_n(&attention, true, __ATOMIC_RELEASE);
-    }
+    begin_work(vm, action == ACTION_DESTROY ? PHASE_TEARDOWN : PHASE_REZERO,
+               action != ACTION_DESTROY);
 }
 
 static void look_at(struct vm *vm)
@@ -537,7 +505,7 @@ static void look_at(struct vm *vm)
     spin_lock(&vm->lock);
     parked = vm->live_vcpus == 0;
     spin_unlock(&vm->lock);
-    if (!parked || vm->work || vm->state == VM_STOPPED)
+    if (!parked || vm->work.vm || vm->state == VM_STOPPED)
         return;
     if (vm->stop_reason != STOP_NONE) {
         decide(vm);

@@ -31,7 +31,7 @@ _Static_assert(sizeof(struct kvm_clock) == 32, "msr.rst");
 
 u32 pv_features(const struct vm *vm)
 {
-    if (!(vm->config.pv & PV_CLOCK))
+    if (!(vm->pv & PV_CLOCK))
         return 0;
     return KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_CLOCKSOURCE_STABLE | KVM_FEATURE_NOP_IO_DELAY;
 }
@@ -113,14 +113,14 @@ bool pv_read_msr(struct vcpu *vcpu, u32 index, u64 *value)
     u32 i = index - MSR_KVM_FIRST;
 
     *value = vcpu->msrs.kvm[i];
-    return vcpu->vm->config.pv & msrs[i].offer;
+    return vcpu->vm->pv & msrs[i].offer;
 }
 
 bool pv_write_msr(struct vcpu *vcpu, u32 index, u64 value)
 {
     u32 i = index - MSR_KVM_FIRST;
 
-    if (!(vcpu->vm->config.pv & msrs[i].offer) || !msrs[i].write(vcpu, value))
+    if (!(vcpu->vm->pv & msrs[i].offer) || !msrs[i].write(vcpu, value))
         return false;
     vcpu->msrs.kvm[i] = value;
     return true;

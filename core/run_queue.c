@@ -57,10 +57,19 @@ void run_queue_remove(struct run_queue *queue, struct vcpu *vcpu, u64 now)
     vcpu->statistics.steal_cycles += now - vcpu->waiting_since;
 }
 
+/* The vCPUs that divide the weight: those active now, or `sharers`, if these are more. */
+static u64 virtual_cost(const struct vcpu *vcpu, u64 cycles, u32 sharers)
+{
+    u32 active = __atomic_load_n(&vcpu->vm->active_vcpus, __ATOMIC_RELAXED);
+
+    return mul_div(cycles, (u64)CONFIG_WEIGHT_DEFAULT * MAX(active, sharers),
+                   vcpu->vm->config.weight);
+}
+
 void run_queue_adapt(const struct run_queue *queue, struct vcpu *vcpu, u64 tolerance)
 {
     u64 earliest = queue->virtual_time - tolerance;
-    u64 latest = queue->virtual_time + tolerance;
+    u64 latest = queue->virtual_time + MAX(tolerance, virtual_cost(vcpu, tolerance, 1));
 
     if (time_before(vcpu->virtual_time, earliest))
         vcpu->virtual_time = earliest;
@@ -74,12 +83,9 @@ void run_queue_advance(struct run_queue *queue, u64 virtual_time)
         queue->virtual_time = virtual_time;
 }
 
-void charge_virtual_time(struct vcpu *vcpu, u64 cycles)
+void charge_virtual_time(struct vcpu *vcpu, u64 cycles, u32 sharers)
 {
-    u32 active = __atomic_load_n(&vcpu->vm->active_vcpus, __ATOMIC_RELAXED);
-
-    vcpu->virtual_time +=
-        mul_div(cycles, (u64)CONFIG_WEIGHT_DEFAULT * MAX(active, 1), vcpu->vm->config.weight);
+    vcpu->virtual_time += virtual_cost(vcpu, cycles, sharers);
 }
 
 void run_queue_yield(struct run_queue *queue, struct vcpu *vcpu, u64 now)

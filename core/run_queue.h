@@ -38,17 +38,18 @@ void run_queue_insert_first(struct run_queue *queue, struct vcpu *vcpu, u64 now)
 /* One that waits no longer; what it waited is charged to it as stolen. */
 void run_queue_remove(struct run_queue *queue, struct vcpu *vcpu, u64 now);
 
-/* Brings the virtual time of a vCPU that has not been in this queue lately to within `tolerance`
- * of the queue's: time spent asleep is not saved up, and one that comes from a CPU where time
- * went faster does not wait until it is caught up with. */
+/* Brings the virtual time of a vCPU that has not been in this queue lately to at most `tolerance`
+ * behind the queue's, as time spent asleep is not saved up; and to at most what running for
+ * `tolerance` costs it ahead, so that one that comes from a CPU where time went faster does not
+ * wait until it is caught up with, and none gets rid of what it owes by a nap. */
 void run_queue_adapt(const struct run_queue *queue, struct vcpu *vcpu, u64 tolerance);
 
 /* Moves the queue's virtual time on to that of a vCPU which now runs. */
 void run_queue_advance(struct run_queue *queue, u64 virtual_time);
 
 /* Charges `cycles` of a CPU to a vCPU's virtual time: weight 100 alone in its partition is one to
- * one, and the active vCPUs of a partition share its weight. */
-void charge_virtual_time(struct vcpu *vcpu, u64 cycles);
+ * one, and the active vCPUs of a partition, at least `sharers`, divide its weight. */
+void charge_virtual_time(struct vcpu *vcpu, u64 cycles, u32 sharers);
 
 /* A vCPU spins: trades virtual times with the sibling in the queue that has waited the longest,
  * so that this one takes its place. What both may run together stays as it was. */

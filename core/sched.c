@@ -58,8 +58,8 @@ void vcpu_post(struct vcpu *vcpu, u32 requests)
 
 void sched_wake_boot_cpu(void)
 {
-    cpus[0]->reschedule = true;
-    wake_cpu(cpus[0]);
+    if (!__atomic_exchange_n(&cpus[0]->reschedule, true, __ATOMIC_SEQ_CST))
+        wake_cpu(cpus[0]);
 }
 
 /* Earliest first. */
@@ -196,24 +196,28 @@ static void serve(struct cpu *cpu, struct vcpu *vcpu, u32 requests)
         run_queue_adapt(&cpu->queue, vcpu, MOVE_TOLERANCE * cpu->slice);
         run_queue_insert(&cpu->queue, vcpu, cpu->charged);
     }
-    if ((requests & REQUEST_CAPTURE) && vcpu->run_state != VCPU_PARKED)
-        capture(cpu, vcpu);
     if (requests & REQUEST_PARK)
         park(cpu, vcpu);
-    else if ((requests & REQUEST_UNPARK) || vcpu->run_state == VCPU_BLOCKED)
+    else if ((requests & REQUEST_UNPARK) || vcpu->run_state == VCPU_BLOCKED ||
+             ((requests & REQUEST_UNCAP) && vcpu->run_state == VCPU_CAPPED))
         make_runnable(cpu, vcpu);
+    if ((requests & REQUEST_CAPTURE) && vcpu->run_state != VCPU_PARKED)
+        capture(cpu, vcpu);
     vcpu->interrupts_stale = true;
 }
 
-static struct vcpu *take_mail(struct cpu *cpu)
+/* NULL when there is none, or when `enough` has been taken for now. */
+static struct vcpu *take_mail(struct cpu *cpu, bool enough)
 {
     struct vcpu *vcpu = NULL;
 
     spin_lock(&cpu->mailbox_lock);
     if (!list_empty(&cpu->mailbox)) {
-        vcpu = LIST_ENTRY(cpu->mailbox.next, struct vcpu, mail);
-        list_remove(&vcpu->mail);
+        cpu->woken = enough;
+        vcpu = enough ? NULL : LIST_ENTRY(cpu->mailbox.next, struct vcpu, mail);
     }
+    if (vcpu)
+        list_remove(&vcpu->mail);
     cpu->serving = vcpu;
     spin_unlock(&cpu->mailbox_lock);
     return vcpu;
@@ -232,11 +236,14 @@ void sched_forget(struct vcpu *vcpu)
     } while (busy);
 }
 
+/* No more than what can be there at once: others may go on posting. */
 static void drain_mailbox(struct cpu *cpu)
 {
+    u32 limit = MAX(__atomic_load_n(&cpu->vcpu_count, __ATOMIC_RELAXED), 1U);
     struct vcpu *vcpu;
 
-    while ((vcpu = take_mail(cpu))) {
+    while ((vcpu = take_mail(cpu, limit == 0))) {
+        limit--;
         sched_charge(cpu, &vcpu->statistics.host_cycles);
         serve(cpu, vcpu, __atomic_exchange_n(&vcpu->requests, 0, __ATOMIC_SEQ_CST));
     }
@@ -272,10 +279,11 @@ struct cpu *sched_place(const struct vm *vm)
     return best;
 }
 
-void sched_affinity_changed(struct vm *vm)
+void sched_config_changed(struct vm *vm)
 {
+    __atomic_store_n(&vm->capped_until, 0, __ATOMIC_RELAXED);
     for (u32 i = 0; i < vm->vcpu_count; i++)
-        vcpu_post(vm->vcpus[i], REQUEST_EVENT);
+        vcpu_post(vm->vcpus[i], REQUEST_EVENT | REQUEST_UNCAP);
 }
 
 /* Two mailboxes at once: in the order of their CPUs. */
@@ -445,13 +453,13 @@ static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     cpu->longest_host_cycles = MAX(cpu->longest_host_cycles, ticks);
 }
 
-/* After it ran from host TSC `start` on. */
-static void requeue(struct cpu *cpu, struct vcpu *vcpu, u64 start)
+/* After it ran from host TSC `start` on, when `sharers` of its partition's vCPUs were active. */
+static void requeue(struct cpu *cpu, struct vcpu *vcpu, u64 start, u32 sharers)
 {
     u64 used = cpu->charged - start;
 
     cap_charge(vcpu->vm, start, used);
-    charge_virtual_time(vcpu, used);
+    charge_virtual_time(vcpu, used, sharers);
     vcpu->slice_used += used;
     if (vcpu->run_state == VCPU_BLOCKED) {
         vcpu->slice_used = 0;
@@ -507,6 +515,7 @@ static bool must_look(struct cpu *cpu, struct vcpu *vcpu)
 
 static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
+    u32 sharers = __atomic_load_n(&vcpu->vm->active_vcpus, __ATOMIC_RELAXED);
     u64 start = cpu->charged;
 
     leave_queue(cpu, vcpu);
@@ -525,7 +534,7 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     cpu->running = NULL;
     write_cr3(host_space_root());
     sched_charge(cpu, &vcpu->statistics.host_cycles);
-    requeue(cpu, vcpu, start);
+    requeue(cpu, vcpu, start, sharers);
 }
 
 static void idle(struct cpu *cpu)
@@ -555,6 +564,12 @@ static void keep_house(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu), bo
     cpu->housekept = cpu->charged;
 }
 
+/* One that wanted to be called again at once has had its turn. */
+static u64 next_housekeeping(const struct cpu *cpu)
+{
+    return cpu->housekeep_at > cpu->charged ? cpu->housekeep_at : DEADLINE_NONE;
+}
+
 /* All that asks for attention, then a vCPU or rest. */
 static void pass(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
 {
@@ -573,7 +588,7 @@ static void pass(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
     share_work(cpu);
     vcpu = choose(cpu);
     if (vcpu)
-        run_vcpu(cpu, vcpu, next_timer(cpu));
+        run_vcpu(cpu, vcpu, MIN(next_timer(cpu), next_housekeeping(cpu)));
     else if (cpu->housekeep_at > rdtsc() && !cpu->reschedule && !cpu->woken)
         idle(cpu);
 }

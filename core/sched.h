@@ -47,9 +47,9 @@ bool sched_allowed(const struct vm *vm, const struct cpu *cpu);
  * none. Any CPU. */
 struct cpu *sched_place(const struct vm *vm);
 
-/* Moves what runs where the configuration no longer allows it. After a change of
- * vm->config.cpus, which must leave one CPU that is allowed. CPU 0. */
-void sched_affinity_changed(struct vm *vm);
+/* Moves what runs where the configuration no longer allows it, and forgets what is owed to a former
+ * cap. After a change of vm->config, whose cpus must leave one CPU that is allowed. CPU 0. */
+void sched_config_changed(struct vm *vm);
 
 /* Charges what passed on this CPU since the last charge to *account (TSC ticks), which it
  * returns. The CPU itself. */

@@ -36,6 +36,7 @@ enum vcpu_request {
     REQUEST_UNPARK = 1 << 2,
     REQUEST_CAPTURE = 1 << 3, /* vcpu_capture, unless it is parked */
     REQUEST_ADOPT = 1 << 4,   /* the vCPU has come from another CPU: queue it */
+    REQUEST_UNCAP = 1 << 5,   /* the cap is another: it may be able to run */
 };
 
 #define EXIT_TRACE_SIZE 16

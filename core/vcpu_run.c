@@ -37,7 +37,7 @@ static void effect_transmit(struct effects *effects, u8 byte)
     console_put(&vm->console, byte);
     if (vm->console.written == vm->console.limit)
         uart_hold(&vm->machine->uart, true);
-    if (vm->console.watchers > 0 && vm->vcpus[0]->cpu->index != 0)
+    if (vm->console.watchers > 0 && this_cpu()->index != 0)
         sched_wake_boot_cpu();
 }
 
@@ -50,7 +50,7 @@ static void effect_power(struct effects *effects, enum power_event event, u32 de
     };
     struct vm *vm = CONTAINER_OF(effects, struct vm_effects, effects)->vm;
 
-    if (event == POWER_EXIT)
+    if (event == POWER_EXIT && vm->stop_reason == STOP_NONE)
         vm->exit_status = detail << 1 | 1;
     vm_request_stop(vm, reasons[event], NULL);
 }

@@ -11,6 +11,7 @@
 #include "devices/machine.h"
 #include "lib/arith.h"
 #include "lib/spinlock.h"
+#include "loader/loader.h"
 #include "mm/guest_memory.h"
 
 enum vm_state {
@@ -51,7 +52,17 @@ enum top_value {
 };
 
 struct cpuid_policy;
-struct lifecycle_work;
+/* A start or teardown under way (core/lifecycle.c); CPU 0's alone. */
+struct lifecycle_work {
+    struct list node;
+    struct vm *vm; /* NULL: there is none */
+    u32 phase;
+    bool restart;
+    u64 offset; /* of the RAM to be cleared, or within the copy */
+    u32 copy;
+    struct loader_request request;
+    struct loader_plan plan;
+};
 
 struct vm {
     struct list node;               /* in the list of partitions; CPU 0's alone */
@@ -78,6 +89,7 @@ struct vm {
     u32 vcpu_limit; /* that there is room for; the configuration may have another number by now */
     struct guest_memory memory;
     struct cpuid_policy *cpuid;
+    u32 pv;           /* enum pv_offer: what it was started with */
     u64 tsc_hz;       /* of its virtual CPUs */
     u64 tsc_ratio;    /* guest ticks a host tick, TSC_RATIO_BITS of them fraction; 0: one to one */
     u64 tsc_base;     /* host TSC at machine time 0 */
@@ -94,7 +106,7 @@ struct vm {
         u64 values[TOP_VALUES];     /* of the interval before it */
     } top;                          /* the monitor's */
 
-    struct lifecycle_work *work; /* start or teardown in progress; CPU 0's alone */
+    struct lifecycle_work work;
 };
 
 /* Iterates over all partitions in the order of creation; CPU 0 only. NULL starts and ends. */

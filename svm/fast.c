@@ -113,7 +113,7 @@ enum exit_kind svm_fast_answer(struct vcpu *vcpu)
  * forward. */
 static inline bool must_leave(const struct vcpu *vcpu)
 {
-    return vcpu->cpu->reschedule || vcpu->hvm->flush || vcpu->deadline < vcpu->cpu->timer_armed;
+    return cpu_must_pass(vcpu->cpu) || vcpu->hvm->flush || vcpu->deadline < vcpu->cpu->timer_armed;
 }
 
 static inline enum svm_outcome resume(struct vcpu *vcpu, u64 answered)

@@ -87,7 +87,7 @@ static __attribute__((noinline)) enum vmx_outcome skip_slowly(struct vcpu *vcpu,
 
 static inline enum vmx_outcome go_on(struct vcpu *vcpu, u64 answered)
 {
-    if (vcpu->cpu->reschedule || !set_timer(vcpu)) {
+    if (cpu_must_pass(vcpu->cpu) || !set_timer(vcpu)) {
         vcpu->hvm->served = answered;
         return VMX_SERVED;
     }

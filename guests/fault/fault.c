@@ -4,6 +4,7 @@
  * after=N how many milliseconds later. */
 #include "lib/guest.h"
 
+#define EXIT_PORT     0xF4
 #define UNMAPPED      0xD0000000UL
 #define RESET_CONTROL 0xCF9
 #define RESET_CPU     0x06
@@ -91,6 +92,15 @@ static void unknown_msr(void)
     guest_print("fault: the unknown MSR was ignored\n");
 }
 
+/* Nothing that comes behind the first write may happen. */
+static void outlive_exit(void)
+{
+    outb(EXIT_PORT, 0);
+    outb(EXIT_PORT, 1);
+    for (;;)
+        guest_print("fault: still here\n");
+}
+
 /* An exception inside an exception's delivery, over and over: the stack is not mapped. */
 static void bad_stack(void)
 {
@@ -113,6 +123,7 @@ static const struct {
     {"spin",     spin          },
     {"msr",      unknown_msr   },
     {"stack",    bad_stack     },
+    {"exit",     outlive_exit  },
 };
 
 static void wait_milliseconds(u64 count)

@@ -122,6 +122,7 @@ ENDS = {
     "unmapped": (KEEP, "crashed", ""),
     "stack":    (KEEP, "crashed", "triple fault"),
     "s5":       ("", "stopped", ""),
+    "exit":     ("", "stopped", "exited with status 1"),
     "msr":      ("unknown_msr = ignore\n", "stopped", ""),
     "halt":     ("", None, None),
     "flood":    ("", None, None),
@@ -164,6 +165,7 @@ def a_fault_is_its_guests_own(machine):
             assert machine.json(f"destroy {fault}")["ok"], fault
             assert machine.info(fault)["state"] == "stopped"
     assert "the unknown MSR was ignored" in machine.log_of("msr")
+    assert "still here" not in machine.log_of("exit")
     machine.power_off()
 
 

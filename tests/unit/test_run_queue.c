@@ -102,13 +102,33 @@ static void sleep_is_not_saved_up(void **state)
     assert_int_equal(vcpus[2].virtual_time, 5 * SLICE + 1);
 }
 
+/* It owes what its part of the weight lets it: a nap must not wipe that out. */
+static void a_debt_is_not_slept_away(void **state)
+{
+    vms[0].config.weight = 1;
+    charge_virtual_time(&vcpus[0], SLICE, 1);
+    run_queue_adapt(&queue, &vcpus[0], SLICE);
+    assert_int_equal(vcpus[0].virtual_time, 100 * SLICE);
+    vms[1].active_vcpus = 8;
+    charge_virtual_time(&vcpus[1], SLICE, 1);
+    run_queue_adapt(&queue, &vcpus[1], SLICE);
+    assert_int_equal(vcpus[1].virtual_time, 8 * SLICE);
+}
+
+/* Siblings that rest just when a turn is charged are charged for all the same. */
+static void sharers_at_the_start_count(void **state)
+{
+    charge_virtual_time(&vcpus[0], SLICE, 4);
+    assert_int_equal(vcpus[0].virtual_time, 4 * SLICE);
+}
+
 static void a_weight_is_shared_by_the_active(void **state)
 {
     vms[0].config.weight = 300;
-    charge_virtual_time(&vcpus[0], 3000);
+    charge_virtual_time(&vcpus[0], 3000, 1);
     assert_int_equal(vcpus[0].virtual_time, 1000);
     vms[0].active_vcpus = 4;
-    charge_virtual_time(&vcpus[0], 3000);
+    charge_virtual_time(&vcpus[0], 3000, 1);
     assert_int_equal(vcpus[0].virtual_time, 5000);
 }
 
@@ -123,7 +143,7 @@ static void play(u64 ran[PEOPLE], u64 total, u32 spinner)
         run_queue_advance(&queue, vcpu->virtual_time);
         now += used;
         ran[vcpu - vcpus] += used;
-        charge_virtual_time(vcpu, used);
+        charge_virtual_time(vcpu, used, 1);
         if (vcpu == &vcpus[spinner])
             run_queue_yield(&queue, vcpu, now);
         run_queue_insert(&queue, vcpu, now);
@@ -235,6 +255,8 @@ int main(void)
         cmocka_unit_test_setup(orders_across_the_wrap, set_up),
         cmocka_unit_test_setup(charges_what_was_waited, set_up),
         cmocka_unit_test_setup(sleep_is_not_saved_up, set_up),
+        cmocka_unit_test_setup(a_debt_is_not_slept_away, set_up),
+        cmocka_unit_test_setup(sharers_at_the_start_count, set_up),
         cmocka_unit_test_setup(a_weight_is_shared_by_the_active, set_up),
         cmocka_unit_test_setup(shares_by_weight, set_up),
         cmocka_unit_test_setup(many_vcpus_gain_a_partition_nothing, set_up),
