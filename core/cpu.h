@@ -65,7 +65,8 @@ struct cpu {
     /* Every TSC tick since `started` is charged to a vCPU, to a partition (its start and stop), to
      * `idle_cycles` or to `own_cycles`: those of the monitor, and of what nobody caused. */
     u64 started;
-    u64 charged; /* TSC up to which that is done */
+    u64 charged;  /* TSC up to which that is done */
+    bool resting; /* `idle_cycles` lacks what passed since `charged` */
     u64 idle_cycles;
     u64 own_cycles;
     u64 longest_host_cycles; /* longest stretch in host mode seen, idle excluded */

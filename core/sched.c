@@ -97,6 +97,14 @@ u64 sched_charge(struct cpu *cpu, u64 *account)
     return ticks;
 }
 
+u64 sched_resting(const struct cpu *cpu)
+{
+    u64 since = __atomic_load_n(&cpu->charged, __ATOMIC_RELAXED);
+    u64 now = rdtsc();
+
+    return __atomic_load_n(&cpu->resting, __ATOMIC_RELAXED) && now > since ? now - since : 0;
+}
+
 static void set_active(struct vcpu *vcpu, bool active)
 {
     if (active && !vcpu->active)
@@ -547,7 +555,9 @@ static void idle(struct cpu *cpu)
     sched_charge(cpu, &cpu->own_cycles);
     /* A wake-up that came since the mailbox was looked at is still waiting, as interrupts have
      * been off: HLT ends at once. */
+    cpu->resting = true;
     cpu_sti_hlt_cli();
+    cpu->resting = false;
     sched_charge(cpu, &cpu->idle_cycles);
     /* Time has gone on elsewhere: who wakes here now has no right to catch up. */
     run_queue_advance(&cpu->queue, __atomic_load_n(&furthest, __ATOMIC_RELAXED));

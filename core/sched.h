@@ -51,6 +51,9 @@ struct cpu *sched_place(const struct vm *vm);
  * cap. After a change of vm->config, whose cpus must leave one CPU that is allowed. CPU 0. */
 void sched_config_changed(struct vm *vm);
 
+/* TSC ticks that a CPU has been resting for and that are not charged yet. Any CPU. */
+u64 sched_resting(const struct cpu *cpu);
+
 /* Charges what passed on this CPU since the last charge to *account (TSC ticks), which it
  * returns. The CPU itself. */
 u64 sched_charge(struct cpu *cpu, u64 *account);

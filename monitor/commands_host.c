@@ -3,6 +3,7 @@
 #include "core/cpu.h"
 #include "core/host.h"
 #include "core/log.h"
+#include "core/sched.h"
 #include "lib/string.h"
 #include "mm/pool.h"
 #include "monitor/command.h"
@@ -201,13 +202,16 @@ static const char *whose(const struct cpu *cpu)
 
 static bool cpu_row(struct request *request, u32 index, struct value *values)
 {
+    u64 resting;
+
     if (index >= cpu_count)
         return false;
+    resting = sched_resting(cpus[index]);
     values[0].number = cpus[index]->index;
     values[1].number = cpus[index]->apic_id;
     values[2].number = cpus[index]->vcpu_count;
-    values[3].number = cpus[index]->charged - cpus[index]->started;
-    values[4].number = cpus[index]->idle_cycles;
+    values[3].number = cpus[index]->charged - cpus[index]->started + resting;
+    values[4].number = cpus[index]->idle_cycles + resting;
     values[5].number = cpus[index]->own_cycles;
     values[6].number = cpus[index]->longest_host_cycles;
     values[7].text = whose(cpus[index]);

@@ -7,6 +7,7 @@
 #include "core/cpu.h"
 #include "core/host.h"
 #include "core/lifecycle.h"
+#include "core/sched.h"
 #include "lib/arith.h"
 #include "lib/string.h"
 #include "mm/pool.h"
@@ -51,8 +52,8 @@ static void take_all(void)
     for (struct vm *vm = vm_next(NULL); vm != NULL; vm = vm_next(vm))
         take_one(vm);
     for (u32 i = 0; i < cpu_count; i++)
-        sum += cpus[i]->idle_cycles;
-    idle = sum - idle_before;
+        sum += cpus[i]->idle_cycles + sched_resting(cpus[i]);
+    idle = (sum - idle_before) / cpu_count;
     idle_before = sum;
 }
 
@@ -160,7 +161,7 @@ static enum progress wait_and_take(struct request *request)
     if (now < request->end)
         return request->page.on ? COMMAND_LIVE : COMMAND_WAITING;
     take_all();
-    request->before = now - request->position;
+    request->before = first ? 0 : now - request->position;
     request->position = now;
     request->end = now + host_ns_to_tsc(INTERVAL_NS);
     request->begun = !first;
@@ -188,7 +189,7 @@ static void take_key(struct request *request)
     if (key == NULL)
         return;
     sort = (u32)(key - sort_keys);
-    request->begun = request->position != 0;
+    request->begun = request->before != 0;
     request->measured = false;
     request->row = 0;
 }

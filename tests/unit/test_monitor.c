@@ -335,6 +335,11 @@ u64 host_ns_to_tsc(u64 ns)
     return patience;
 }
 
+u64 sched_resting(const struct cpu *cpu)
+{
+    return 0;
+}
+
 void host_shutdown(bool reboot)
 {
     longjmp(shutdown, reboot ? 2 : 1);
