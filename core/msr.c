@@ -288,8 +288,8 @@ static bool read_de_cfg(struct vcpu *vcpu, u32 index, u64 *value)
 static const struct msr_range ranges[] = {
     {MSR_TSC_DEADLINE,     1,                       read_apic,            write_deadline   },
     {MSR_X2APIC_EOI,       1,                       NULL,                 write_eoi        },
-    {MSR_X2APIC,           X2APIC_COUNT,            read_apic,            write_apic       },
     {MSR_TSC_ADJUST,       1,                       read_adjust,          write_adjust     },
+    {MSR_X2APIC,           X2APIC_COUNT,            read_apic,            write_apic       },
     {MSR_TSC,              1,                       read_tsc,             write_tsc        },
     {MSR_PLATFORM_ID,      1,                       read_zero,            NULL             },
     {MSR_APIC_BASE,        1,                       read_apic,            write_apic       },

@@ -145,7 +145,7 @@ void lapic_accept(struct lapic *lapic, u8 vector)
 {
     *vector_word(lapic, LAPIC_IRR, vector) &= ~(1U << vector % 32);
     *vector_word(lapic, LAPIC_ISR, vector) |= 1U << vector % 32;
-    update_ppr(lapic);
+    set(lapic, LAPIC_PPR, vector & PRIORITY_CLASS); /* it was above all others */
 }
 
 void lapic_take_posted(struct lapic *lapic)

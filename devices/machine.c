@@ -25,12 +25,10 @@ static bool extint_by_ioapic(const struct machine *machine, const struct lapic *
            lapic_is_enabled(lapic) && lapic_matches(lapic, &message);
 }
 
-bool machine_extint_pending(const struct machine *machine, u32 vcpu)
+bool machine_extint_reaches(const struct machine *machine, u32 vcpu)
 {
     const struct lapic *lapic = &machine->lapics[vcpu];
 
-    if (!machine->intr)
-        return false;
     /* With the APIC off the pin is the CPU's INTR, which is wired to the first one only. */
     if (lapic_takes_extint(lapic) && (vcpu == 0 || lapic_is_enabled(lapic)))
         return true;

@@ -70,7 +70,11 @@ void machine_tick(struct machine *machine, u32 vcpu, struct effects *effects);
 
 /* True where the PIC asks vCPU `vcpu` for an interrupt; machine_acknowledge_pic is its INTA
  * cycle and returns the vector. */
-bool machine_extint_pending(const struct machine *machine, u32 vcpu);
+bool machine_extint_reaches(const struct machine *machine, u32 vcpu);
+static inline bool machine_extint_pending(const struct machine *machine, u32 vcpu)
+{
+    return machine->intr && machine_extint_reaches(machine, vcpu);
+}
 u8 machine_acknowledge_pic(struct machine *machine, struct effects *effects);
 
 /* Hands the UART a received byte; false when its FIFO is full (offer it again later: the

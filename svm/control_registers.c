@@ -201,6 +201,23 @@ static void set_lma(struct vmcb *vmcb, u64 cr0)
     vmcb_set_efer(vmcb, efer & EFER_LME && cr0 & CR0_PG ? efer | EFER_LMA : efer);
 }
 
+bool svm_mov_to_cr0(struct vcpu *vcpu, u64 value)
+{
+    if (!cr0_valid(vcpu, value))
+        return false;
+    set_lma(vcpu->hvm->vmcb, value);
+    svm_set_cr0(vcpu, value);
+    return true;
+}
+
+bool svm_mov_to_cr4(struct vcpu *vcpu, u64 value)
+{
+    if (!cr4_valid(vcpu, value))
+        return false;
+    svm_set_cr4(vcpu, value);
+    return true;
+}
+
 void svm_exit_cr0_write(struct vcpu *vcpu, struct exit *exit)
 {
     u64 cr0 = svm_cr0(vcpu), value, msw;
@@ -225,12 +242,10 @@ void svm_exit_cr0_write(struct vcpu *vcpu, struct exit *exit)
         exit->kind = EXIT_UNDEFINED;
         return;
     }
-    if (!cr0_valid(vcpu, value)) {
+    if (!svm_mov_to_cr0(vcpu, value)) {
         svm_inject_exception(vcpu, VECTOR_GP, true, 0);
         return;
     }
-    set_lma(vcpu->hvm->vmcb, value);
-    svm_set_cr0(vcpu, value);
     svm_skip_instruction(vcpu, access.length);
 }
 
@@ -243,11 +258,10 @@ void svm_exit_cr4_write(struct vcpu *vcpu, struct exit *exit)
     if (!decode(vcpu, &access) || access.operation != CR_MOV_TO)
         return;
     value = read_gpr(vcpu, access.gpr);
-    if (!cr4_valid(vcpu, value)) {
+    if (!svm_mov_to_cr4(vcpu, value)) {
         svm_inject_exception(vcpu, VECTOR_GP, true, 0);
         return;
     }
-    svm_set_cr4(vcpu, value);
     svm_skip_instruction(vcpu, access.length);
 }
 

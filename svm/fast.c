@@ -10,25 +10,31 @@
 #include "svm/svm.h"
 
 /* Instructions without prefixes as the first bytes of their code. */
-struct code {
-    u32 bytes, mask;
-    u8 length;
-};
+#define CODE_CPUID   0xA20F
+#define CODE_RDMSR   0x320F
+#define CODE_WRMSR   0x300F
+#define CODE_HLT     0xF4
+#define CODE_VMMCALL 0xD9010F
 
-static const struct code cpuid_code = {0xA20F, 0xFFFF, 2};
-static const struct code rdmsr_code = {0x320F, 0xFFFF, 2};
-static const struct code wrmsr_code = {0x300F, 0xFFFF, 2};
-static const struct code hlt_code = {0xF4, 0xFF, 1};
-static const struct code vmmcall_code = {0xD9010F, 0xFFFFFF, 3};
+/* MOV to and from a control register: 0F, 22 or 20, and ModRM, whose fields are mod, the control
+ * register and the register. */
+#define CODE_MOV_TO_CR0    0xC0220F
+#define CODE_MOV_TO_CR4    0xE0220F
+#define CODE_MOV_FROM_CR0  0xC0200F
+#define CODE_MOV_FROM_CR4  0xE0200F
+#define CODE_MOV_CR_LENGTH 3
+#define CODE_CR_MASK       0xF8FFFF
+#define CODE_RM_SHIFT      16
+#define CODE_RM_MASK       7
 
-/* Sets where the guest goes on. Without next-RIP save that takes a look at the code: what it
- * was when the CPU fetched it, unless the guest changes it right now, or has it in another mode,
- * with a prefix or on two pages; then it is false. */
-static bool find_next(struct vcpu *vcpu, const struct code *code)
+/* Sets where the guest goes on. Without next-RIP save that takes a look at the code: what it was
+ * when the CPU fetched it, unless the guest changes it right now, or has it in another mode, with a
+ * prefix or on two pages; then it is false. */
+static inline bool find_next(struct vcpu *vcpu, u32 code, u8 length)
 {
     struct vmcb *vmcb = vcpu->hvm->vmcb;
-    const void *at;
-    u32 bytes;
+    u64 rip = vmcb_rip(vmcb);
+    const volatile u32 *at;
 
     if (svm_cpuid.features & SVM_NRIP_SAVE) {
         vcpu->hvm->next_rip = vmcb_next_rip(vmcb);
@@ -36,19 +42,48 @@ static bool find_next(struct vcpu *vcpu, const struct code *code)
     }
     if (!svm_in_64bit_code(vmcb))
         return false;
-    at = guest_code_at(&vcpu->vm->memory.ram, vmcb_cr3(vmcb), vmcb_rip(vmcb), sizeof(bytes));
-    if (!at)
-        return false;
-    bytes = *(const volatile u32 *)at;
-    vcpu->hvm->next_rip = vmcb_rip(vmcb) + code->length;
-    return (bytes & code->mask) == code->bytes;
+    at = guest_code_at(&vcpu->vm->memory.ram, vmcb_cr3(vmcb), rip, sizeof(*at));
+    vcpu->hvm->next_rip = rip + length;
+    return at && (*at & (BIT(8 * length) - 1)) == code;
+}
+
+/* MOV between CR0 or CR4 and a register that is known already. */
+static enum exit_kind cr_access(struct vcpu *vcpu)
+{
+    struct vmcb *vmcb = vcpu->hvm->vmcb;
+    const volatile u32 *at;
+    u64 *gpr;
+    u32 code;
+
+    if (!svm_in_64bit_code(vmcb))
+        return EXIT_NONE;
+    at = guest_code_at(&vcpu->vm->memory.ram, vmcb_cr3(vmcb), vmcb_rip(vmcb), sizeof(*at));
+    code = at ? *at : 0;
+    gpr = &vcpu->gpr[code >> CODE_RM_SHIFT & CODE_RM_MASK];
+    vcpu->hvm->next_rip = vmcb_rip(vmcb) + CODE_MOV_CR_LENGTH;
+    if (gpr == &vcpu->gpr[GPR_RSP] || gpr == &vcpu->gpr[GPR_RBP])
+        return EXIT_NONE;
+    switch (code & CODE_CR_MASK) {
+    case CODE_MOV_TO_CR0:
+        return svm_mov_to_cr0(vcpu, *gpr) ? EXIT_CR : EXIT_NONE;
+    case CODE_MOV_TO_CR4:
+        return svm_mov_to_cr4(vcpu, *gpr) ? EXIT_CR : EXIT_NONE;
+    case CODE_MOV_FROM_CR0:
+        *gpr = svm_cr0(vcpu);
+        return EXIT_CR;
+    case CODE_MOV_FROM_CR4:
+        *gpr = vcpu->hvm->cr4;
+        return EXIT_CR;
+    default:
+        return EXIT_NONE;
+    }
 }
 
 static enum exit_kind msr_access(struct vcpu *vcpu)
 {
     bool write = vmcb_exit_info1(vcpu->hvm->vmcb) == MSR_EXIT_WRITE;
 
-    if (!find_next(vcpu, write ? &wrmsr_code : &rdmsr_code))
+    if (!find_next(vcpu, write ? CODE_WRMSR : CODE_RDMSR, 2))
         return EXIT_NONE;
     return write ? vcpu_fast_wrmsr(vcpu) : vcpu_fast_rdmsr(vcpu);
 }
@@ -76,19 +111,13 @@ static enum exit_kind memory_access(struct vcpu *vcpu)
     return answered;
 }
 
-/* Something waits for an exit. */
-static bool is_watched(const struct hvm_vcpu *hvm)
-{
-    return hvm->cr0_read_once | hvm->nmi_iret | hvm->nmi_wanted | hvm->window_wanted;
-}
-
 enum exit_kind svm_fast_answer(struct vcpu *vcpu)
 {
     struct hvm_vcpu *hvm = vcpu->hvm;
 
     vmcb_set_all_clean(hvm->vmcb);
     vcpu->gpr[GPR_RAX] = vmcb_rax(hvm->vmcb);
-    if (is_watched(hvm) || (vmcb_vintr(hvm->vmcb) & VINTR_TPR) != svm_tpr_class(vcpu))
+    if (hvm->watched || (vmcb_vintr(hvm->vmcb) & VINTR_TPR) != svm_tpr_class(vcpu))
         return EXIT_NONE;
     switch (vmcb_exit_code(hvm->vmcb)) {
     case VMEXIT_MSR:
@@ -97,13 +126,19 @@ enum exit_kind svm_fast_answer(struct vcpu *vcpu)
         return port_access(vcpu);
     case VMEXIT_CPUID:
         svm_notice_xcr0(vcpu);
-        return find_next(vcpu, &cpuid_code) ? vcpu_fast_cpuid(vcpu) : EXIT_NONE;
+        return find_next(vcpu, CODE_CPUID, 2) ? vcpu_fast_cpuid(vcpu) : EXIT_NONE;
+    case VMEXIT_CR0_SELECTIVE:
+    case VMEXIT_CR0_WRITE:
+    case VMEXIT_CR4_WRITE:
+    case VMEXIT_CR0_READ:
+    case VMEXIT_CR4_READ:
+        return cr_access(vcpu);
     case VMEXIT_NPF:
         return memory_access(vcpu);
     case VMEXIT_HLT:
-        return find_next(vcpu, &hlt_code) ? vcpu_fast_hlt(vcpu) : EXIT_NONE;
+        return find_next(vcpu, CODE_HLT, 1) ? vcpu_fast_hlt(vcpu) : EXIT_NONE;
     case VMEXIT_VMMCALL:
-        return find_next(vcpu, &vmmcall_code) ? vcpu_fast_hypercall(vcpu) : EXIT_NONE;
+        return find_next(vcpu, CODE_VMMCALL, 3) ? vcpu_fast_hypercall(vcpu) : EXIT_NONE;
     default:
         return EXIT_NONE;
     }
@@ -113,7 +148,7 @@ enum exit_kind svm_fast_answer(struct vcpu *vcpu)
  * forward. */
 static inline bool must_leave(const struct vcpu *vcpu)
 {
-    return cpu_must_pass(vcpu->cpu) || vcpu->hvm->flush || vcpu->deadline < vcpu->cpu->timer_armed;
+    return cpu_must_pass(vcpu->cpu) || vcpu->deadline < vcpu->cpu->timer_armed;
 }
 
 static inline enum svm_outcome resume(struct vcpu *vcpu, u64 answered)
@@ -121,7 +156,10 @@ static inline enum svm_outcome resume(struct vcpu *vcpu, u64 answered)
     struct vmcb *vmcb = vcpu->hvm->vmcb;
 
     vcpu->statistics.exits[answered]++;
-    vmcb_set_tlb_control(vmcb, TLB_KEEP);
+    if (vcpu->hvm->flush)
+        svm_prepare_asid(vcpu);
+    else
+        vmcb_set_tlb_control(vmcb, TLB_KEEP);
     vmcb_set_rax(vmcb, vcpu->gpr[GPR_RAX]);
     if (answered == EXIT_WRMSR || answered == EXIT_MEMORY)
         svm_tpr_to_vmcb(vcpu);

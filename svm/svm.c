@@ -191,8 +191,10 @@ static void take_asid(struct hvm_vcpu *hvm, struct hvm_cpu *cpu)
 
 /* A fresh ASID is a flush; one that came from another CPU is none, as this CPU may remember what
  * the guest has since changed there. */
-static void prepare_asid(struct hvm_vcpu *hvm, struct hvm_cpu *cpu)
+void svm_prepare_asid(struct vcpu *vcpu)
 {
+    struct hvm_vcpu *hvm = vcpu->hvm;
+    struct hvm_cpu *cpu = vcpu->cpu->hvm;
     bool valid = hvm->asid_cpu == cpu && hvm->asid_generation == cpu->asid_generation;
 
     vmcb_set_tlb_control(hvm->vmcb, TLB_KEEP);
@@ -260,7 +262,7 @@ static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
         return;
     }
     watch_pauses(vcpu);
-    prepare_asid(hvm, cpu);
+    svm_prepare_asid(vcpu);
     svm_tpr_to_vmcb(vcpu);
     vmcb_set_rax(hvm->vmcb, vcpu->gpr[GPR_RAX]);
     hvm->injected = vmcb_event_injection(hvm->vmcb);

@@ -65,16 +65,21 @@ struct hvm_vcpu {
     u64 dr[4];          /* while detached */
     u64 tsc_aux;        /* while detached */
     bool nmi_blocked;
-    bool nmi_iret;          /* the IRET that ends it was seen at nmi_iret_rip */
-    bool nmi_wanted;        /* shared code waits for its window */
-    bool window_wanted;     /* and for that of interrupts */
+    union {
+        struct {
+            bool nmi_iret;      /* the IRET that ends it was seen at nmi_iret_rip */
+            bool nmi_wanted;    /* shared code waits for its window */
+            bool window_wanted; /* and for that of interrupts */
+            bool cr0_read_once; /* CR0 reads do not exit until the next exit */
+        };
+        u32 watched; /* one of these is to be looked at after the next exit */
+    };
     bool virtual_interrupt; /* virtual_vector waits in V_IRQ for its delivery */
     u8 virtual_vector;
     u64 nmi_iret_rip;
     enum exit_kind served;
-    u64 injected;       /* EVENTINJ of the last entry */
-    bool tpr_masks;     /* an interrupt waits for the guest to lower CR8 */
-    bool cr0_read_once; /* CR0 reads do not exit until the next exit */
+    u64 injected;   /* EVENTINJ of the last entry */
+    bool tpr_masks; /* an interrupt waits for the guest to lower CR8 */
 };
 
 /* LAPIC_TPR's bits 7:4 are CR8. */
@@ -118,6 +123,10 @@ paddr_t svm_io_permissions(void);
 /* Sets all of the control area, for a guest that has not run yet or whose VMCB a shutdown left
  * undefined. */
 void svm_set_controls(struct vcpu *vcpu);
+
+/* For the next entry: an ASID that is this CPU's, without old translations if hvm->flush says so.
+ */
+void svm_prepare_asid(struct vcpu *vcpu);
 
 /* The class that CR8 has. */
 static inline u32 svm_tpr_class(const struct vcpu *vcpu)
@@ -179,6 +188,10 @@ u64 svm_cr0(const struct vcpu *vcpu);
 /* As the guest is to see them; unchecked. */
 void svm_set_cr0(struct vcpu *vcpu, u64 value);
 void svm_set_cr4(struct vcpu *vcpu, u64 value);
+
+/* MOV to CR0 and CR4; false, and nothing has changed, where it faults. */
+bool svm_mov_to_cr0(struct vcpu *vcpu, u64 value);
+bool svm_mov_to_cr4(struct vcpu *vcpu, u64 value);
 
 void svm_exit_cr0_read(struct vcpu *vcpu, struct exit *exit);
 void svm_exit_cr0_write(struct vcpu *vcpu, struct exit *exit);
