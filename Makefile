@@ -41,6 +41,10 @@ SMALL := boot/% loader/% monitor/% drivers/% core/config core/main core/dump cor
          vmx/capability svm/probe
 $(filter $(SMALL:%=$(BUILD)/%.o),$(OBJECTS)): CFLAGS += -Os
 
+# What most exits run through does without frames: backtraces leave it out.
+HOT := vmx/fast svm/fast devices/% core/access core/cpuid core/msr core/vcpu_run mm/guest_walk
+$(filter $(HOT:%=$(BUILD)/%.o),$(OBJECTS)): CFLAGS += -fomit-frame-pointer
+
 $(BUILD)/%.asm.o: %.asm $(BUILD)/offsets.inc Makefile
 	@mkdir -p $(@D)
 	$(NASM) -f elf64 -Werror -I$(BUILD)/ -o $@ $<

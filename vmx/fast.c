@@ -65,7 +65,7 @@ static bool skip(u64 length)
 }
 
 /* The timer starts anew with each entry. False: there is none, or it is due. */
-static bool set_timer(const struct vcpu *vcpu)
+static inline __attribute__((always_inline)) bool set_timer(const struct vcpu *vcpu)
 {
     u64 now;
 
