@@ -76,16 +76,6 @@ static void set_low(u64 *reg, u64 value, u8 size)
     *reg = (*reg & ~mask) | (value & mask);
 }
 
-static int peek(struct vm *vm, u16 port)
-{
-    int value;
-
-    spin_lock(&vm->lock);
-    value = machine_peek(vm->machine, port);
-    spin_unlock(&vm->lock);
-    return value;
-}
-
 static __attribute__((noinline)) enum exit_kind port_access(struct vcpu *vcpu, u16 port, u8 size,
                                                             bool write)
 {
@@ -105,7 +95,7 @@ static __attribute__((noinline)) enum exit_kind port_access(struct vcpu *vcpu, u
 
 enum exit_kind vcpu_fast_port(struct vcpu *vcpu, u16 port, u8 size, bool write)
 {
-    int value = write || size != 1 ? -1 : peek(vcpu->vm, port);
+    int value = write || size != 1 ? -1 : machine_peek(vcpu->vm->machine, port);
 
     if (value < 0)
         return port_access(vcpu, port, size, write);

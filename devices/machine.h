@@ -58,7 +58,8 @@ bool machine_access(struct machine *machine, u32 vcpu, struct access *access,
                     struct effects *effects);
 
 /* What one byte at a port reads, where reading it has no effects and no time goes into it; else -1,
- * and it is machine_access's. Those that are polled or stay without an answer. */
+ * and it is machine_access's. Those that are polled or stay without an answer. Needs no lock: such
+ * a register is one byte. */
 int machine_peek(const struct machine *machine, u16 port);
 
 /* When machine_tick next has work for this vCPU (machine time), or DEADLINE_NONE. The board's

@@ -9,6 +9,9 @@
 #include "mm/guest_walk.h"
 #include "svm/svm.h"
 
+/* Keeps what a part needs off the common way: the registers that it saves. */
+#define NOINLINE __attribute__((noinline))
+
 /* Instructions without prefixes as the first bytes of their code. */
 #define CODE_CPUID   0xA20F
 #define CODE_RDMSR   0x320F
@@ -48,7 +51,7 @@ static inline bool find_next(struct vcpu *vcpu, u32 code, u8 length)
 }
 
 /* MOV between CR0 or CR4 and a register that is known already. */
-static enum exit_kind cr_access(struct vcpu *vcpu)
+static NOINLINE enum exit_kind cr_access(struct vcpu *vcpu)
 {
     struct vmcb *vmcb = vcpu->hvm->vmcb;
     const volatile u32 *at;
@@ -79,7 +82,7 @@ static enum exit_kind cr_access(struct vcpu *vcpu)
     }
 }
 
-static enum exit_kind msr_access(struct vcpu *vcpu)
+static NOINLINE enum exit_kind msr_access(struct vcpu *vcpu)
 {
     bool write = vmcb_exit_info1(vcpu->hvm->vmcb) == MSR_EXIT_WRITE;
 
@@ -88,7 +91,7 @@ static enum exit_kind msr_access(struct vcpu *vcpu)
     return write ? vcpu_fast_wrmsr(vcpu) : vcpu_fast_rdmsr(vcpu);
 }
 
-static enum exit_kind port_access(struct vcpu *vcpu)
+static NOINLINE enum exit_kind port_access(struct vcpu *vcpu)
 {
     u64 info = vmcb_exit_info1(vcpu->hvm->vmcb);
 
@@ -98,7 +101,7 @@ static enum exit_kind port_access(struct vcpu *vcpu)
     return vcpu_fast_port(vcpu, IOIO_PORT(info), IOIO_SIZE(info), !IOIO_IN(info));
 }
 
-static enum exit_kind memory_access(struct vcpu *vcpu)
+static NOINLINE enum exit_kind memory_access(struct vcpu *vcpu)
 {
     const struct vmcb *vmcb = vcpu->hvm->vmcb;
     enum exit_kind answered;
@@ -109,6 +112,22 @@ static enum exit_kind memory_access(struct vcpu *vcpu)
     answered = vcpu_fast_memory(vcpu, vmcb_exit_info2(vmcb), vmcb_cr3(vmcb), vmcb_rip(vmcb));
     vcpu->hvm->next_rip = vmcb_rip(vmcb) + vcpu->insn_length;
     return answered;
+}
+
+static NOINLINE enum exit_kind cpuid(struct vcpu *vcpu)
+{
+    svm_notice_xcr0(vcpu);
+    return find_next(vcpu, CODE_CPUID, 2) ? vcpu_fast_cpuid(vcpu) : EXIT_NONE;
+}
+
+static NOINLINE enum exit_kind hlt(struct vcpu *vcpu)
+{
+    return find_next(vcpu, CODE_HLT, 1) ? vcpu_fast_hlt(vcpu) : EXIT_NONE;
+}
+
+static NOINLINE enum exit_kind hypercall(struct vcpu *vcpu)
+{
+    return find_next(vcpu, CODE_VMMCALL, 3) ? vcpu_fast_hypercall(vcpu) : EXIT_NONE;
 }
 
 enum exit_kind svm_fast_answer(struct vcpu *vcpu)
@@ -125,8 +144,7 @@ enum exit_kind svm_fast_answer(struct vcpu *vcpu)
     case VMEXIT_IOIO:
         return port_access(vcpu);
     case VMEXIT_CPUID:
-        svm_notice_xcr0(vcpu);
-        return find_next(vcpu, CODE_CPUID, 2) ? vcpu_fast_cpuid(vcpu) : EXIT_NONE;
+        return cpuid(vcpu);
     case VMEXIT_CR0_SELECTIVE:
     case VMEXIT_CR0_WRITE:
     case VMEXIT_CR4_WRITE:
@@ -136,9 +154,9 @@ enum exit_kind svm_fast_answer(struct vcpu *vcpu)
     case VMEXIT_NPF:
         return memory_access(vcpu);
     case VMEXIT_HLT:
-        return find_next(vcpu, CODE_HLT, 1) ? vcpu_fast_hlt(vcpu) : EXIT_NONE;
+        return hlt(vcpu);
     case VMEXIT_VMMCALL:
-        return find_next(vcpu, CODE_VMMCALL, 3) ? vcpu_fast_hypercall(vcpu) : EXIT_NONE;
+        return hypercall(vcpu);
     default:
         return EXIT_NONE;
     }
@@ -151,18 +169,25 @@ static inline bool must_leave(const struct vcpu *vcpu)
     return cpu_must_pass(vcpu->cpu) || vcpu->deadline < vcpu->cpu->timer_armed;
 }
 
+/* Exits whose answer may have changed TPR, or what the guest's translations depend on. */
+#define CHANGING_EXITS (BIT(EXIT_WRMSR) | BIT(EXIT_MEMORY) | BIT(EXIT_CR))
+
+static NOINLINE enum svm_outcome follow_changes(struct vcpu *vcpu)
+{
+    svm_tpr_to_vmcb(vcpu);
+    svm_prepare_asid(vcpu);
+    return SVM_RESUME;
+}
+
 static inline enum svm_outcome resume(struct vcpu *vcpu, u64 answered)
 {
     struct vmcb *vmcb = vcpu->hvm->vmcb;
 
     vcpu->statistics.exits[answered]++;
-    if (vcpu->hvm->flush)
-        svm_prepare_asid(vcpu);
-    else
-        vmcb_set_tlb_control(vmcb, TLB_KEEP);
     vmcb_set_rax(vmcb, vcpu->gpr[GPR_RAX]);
-    if (answered == EXIT_WRMSR || answered == EXIT_MEMORY)
-        svm_tpr_to_vmcb(vcpu);
+    if (CHANGING_EXITS >> answered & 1)
+        return follow_changes(vcpu);
+    vmcb_set_tlb_control(vmcb, TLB_KEEP);
     return SVM_RESUME;
 }
 
@@ -173,10 +198,11 @@ static inline bool skip(struct hvm_vcpu *hvm)
         return false;
     vmcb_set_rip(hvm->vmcb, hvm->next_rip);
     vmcb_set_interrupt_shadow(hvm->vmcb, 0);
+    hvm->next_rip = 0; /* of no exit that enter() makes up */
     return true;
 }
 
-static __attribute__((noinline)) enum svm_outcome finish_slowly(struct vcpu *vcpu, u64 answered)
+static NOINLINE enum svm_outcome finish_slowly(struct vcpu *vcpu, u64 answered)
 {
     svm_events_after_exit(vcpu);
     if (!skip(vcpu->hvm))
