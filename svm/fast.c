@@ -6,6 +6,7 @@
 
 #include "core/cpu.h"
 #include "core/vm.h"
+#include "drivers/cpu.h"
 #include "mm/guest_walk.h"
 #include "svm/svm.h"
 
@@ -114,18 +115,18 @@ static NOINLINE enum exit_kind memory_access(struct vcpu *vcpu)
     return answered;
 }
 
-static NOINLINE enum exit_kind cpuid(struct vcpu *vcpu)
+static NOINLINE enum exit_kind answer_cpuid(struct vcpu *vcpu)
 {
     svm_notice_xcr0(vcpu);
     return find_next(vcpu, CODE_CPUID, 2) ? vcpu_fast_cpuid(vcpu) : EXIT_NONE;
 }
 
-static NOINLINE enum exit_kind hlt(struct vcpu *vcpu)
+static NOINLINE enum exit_kind answer_hlt(struct vcpu *vcpu)
 {
     return find_next(vcpu, CODE_HLT, 1) ? vcpu_fast_hlt(vcpu) : EXIT_NONE;
 }
 
-static NOINLINE enum exit_kind hypercall(struct vcpu *vcpu)
+static NOINLINE enum exit_kind answer_hypercall(struct vcpu *vcpu)
 {
     return find_next(vcpu, CODE_VMMCALL, 3) ? vcpu_fast_hypercall(vcpu) : EXIT_NONE;
 }
@@ -144,7 +145,7 @@ enum exit_kind svm_fast_answer(struct vcpu *vcpu)
     case VMEXIT_IOIO:
         return port_access(vcpu);
     case VMEXIT_CPUID:
-        return cpuid(vcpu);
+        return answer_cpuid(vcpu);
     case VMEXIT_CR0_SELECTIVE:
     case VMEXIT_CR0_WRITE:
     case VMEXIT_CR4_WRITE:
@@ -154,19 +155,20 @@ enum exit_kind svm_fast_answer(struct vcpu *vcpu)
     case VMEXIT_NPF:
         return memory_access(vcpu);
     case VMEXIT_HLT:
-        return hlt(vcpu);
+        return answer_hlt(vcpu);
     case VMEXIT_VMMCALL:
-        return hypercall(vcpu);
+        return answer_hypercall(vcpu);
     default:
         return EXIT_NONE;
     }
 }
 
 /* Asked for by what the exit did; or the APIC timer, which stands for the deadline, has to be moved
- * forward. */
+ * forward, or has not been heeded: Bochs interrupts no guest that has RFLAGS.IF clear. */
 static inline bool must_leave(const struct vcpu *vcpu)
 {
-    return cpu_must_pass(vcpu->cpu) || vcpu->deadline < vcpu->cpu->timer_armed;
+    return cpu_must_pass(vcpu->cpu) || vcpu->deadline < vcpu->cpu->timer_armed ||
+           rdtsc() >= vcpu->deadline;
 }
 
 /* Exits whose answer may have changed TPR, or what the guest's translations depend on. */
@@ -192,7 +194,7 @@ static inline enum svm_outcome resume(struct vcpu *vcpu, u64 answered)
 }
 
 /* Moves behind an instruction that is not stepped through and does not end at 4 GiB; or not. */
-static inline bool skip(struct hvm_vcpu *hvm)
+static inline bool move_on(struct hvm_vcpu *hvm)
 {
     if (vmcb_rflags(hvm->vmcb) & RFLAGS_TF || (vmcb_rip(hvm->vmcb) ^ hvm->next_rip) >> 32)
         return false;
@@ -205,7 +207,7 @@ static inline bool skip(struct hvm_vcpu *hvm)
 static NOINLINE enum svm_outcome finish_slowly(struct vcpu *vcpu, u64 answered)
 {
     svm_events_after_exit(vcpu);
-    if (!skip(vcpu->hvm))
+    if (!move_on(vcpu->hvm))
         svm_skip_instruction(vcpu, 0);
     if ((!vcpu->interrupts_stale || vcpu_fast_offer(vcpu)) && !must_leave(vcpu))
         return resume(vcpu, answered);
@@ -217,7 +219,7 @@ enum svm_outcome svm_fast_finish(struct vcpu *vcpu, u64 answered)
 {
     if (answered == EXIT_NONE)
         return SVM_EXITED;
-    if (vcpu->interrupts_stale || must_leave(vcpu) || !skip(vcpu->hvm))
+    if (vcpu->interrupts_stale || must_leave(vcpu) || !move_on(vcpu->hvm))
         return finish_slowly(vcpu, answered);
     vmcb_set_event_injection(vcpu->hvm->vmcb, 0);
     return resume(vcpu, answered);

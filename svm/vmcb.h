@@ -313,7 +313,7 @@ SAVE_AT(debugctl, 0x270);
     VMCB_READ_ONLY(name, type, member)                                                             \
     static inline void vmcb_set_##name(struct vmcb *vmcb, type value)                              \
     {                                                                                              \
-        if (vmcb->member == value)                                                                 \
+        if ((clean_bit) != CLEAN_NEVER_CACHED && vmcb->member == value)                            \
             return;                                                                                \
         vmcb->member = value;                                                                      \
         vmcb->control.clean &= ~(u32)(clean_bit);                                                  \

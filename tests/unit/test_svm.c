@@ -21,6 +21,7 @@ static void model_wrmsr(u32 msr, u64 value);
 #include "svm/control_registers.c"
 #include "svm/events.c"
 #include "svm/exit.c"
+#include "svm/fast.c"
 #include "svm/permissions.c"
 #include "svm/svm.c"
 
@@ -69,6 +70,50 @@ enum insn_mode vcpu_insn_mode(struct vcpu *v)
 u64 vcpu_cr4_allowed(const struct vcpu *v)
 {
     return cr4_allowed;
+}
+
+/* Shared code's short answers. */
+static u16 answered_port;
+
+enum exit_kind vcpu_fast_port(struct vcpu *v, u16 port, u8 size, bool write)
+{
+    answered_port = port;
+    return EXIT_PORT;
+}
+
+enum exit_kind vcpu_fast_memory(struct vcpu *v, u64 gpa, u64 cr3, u64 rip)
+{
+    return EXIT_NONE;
+}
+
+enum exit_kind vcpu_fast_cpuid(struct vcpu *v)
+{
+    return EXIT_CPUID;
+}
+
+enum exit_kind vcpu_fast_hypercall(struct vcpu *v)
+{
+    return EXIT_HYPERCALL;
+}
+
+enum exit_kind vcpu_fast_hlt(struct vcpu *v)
+{
+    return EXIT_HLT;
+}
+
+enum exit_kind vcpu_fast_rdmsr(struct vcpu *v)
+{
+    return EXIT_RDMSR;
+}
+
+enum exit_kind vcpu_fast_wrmsr(struct vcpu *v)
+{
+    return EXIT_WRMSR;
+}
+
+bool vcpu_fast_offer(struct vcpu *v)
+{
+    return true;
 }
 
 void log_print(enum log_level level, const char *format, ...)
@@ -912,10 +957,66 @@ static void permission_maps_trap_by_default(void **state)
     assert_int_equal(msrs[0x174 / 4] & 3, 0);
 }
 
+static void prepare_port_exit(void)
+{
+    vmcb->control.exit_code = VMEXIT_IOIO;
+    vmcb->control.exit_info1 = 0x80 << 16 | 1 << 4 | 1; /* IN, one byte */
+    vmcb->control.exit_info2 = 0x1002;
+    vmcb_set_rip(vmcb, 0x1000);
+    vmcb_set_interrupt_shadow(vmcb, INTERRUPT_SHADOW);
+    vmcb_set_event_injection(vmcb, EVENT_VALID);
+    vcpu.deadline = cpu[0].timer_armed = UINT64_MAX;
+}
+
+/* An exit that enter() makes up afterwards would be skipped to there. */
+static void a_short_exit_leaves_nothing_behind(void **state)
+{
+    prepare_port_exit();
+    assert_int_equal(svm_fast_answer(&vcpu), EXIT_PORT);
+    assert_int_equal(answered_port, 0x80);
+    assert_int_equal(svm_fast_finish(&vcpu, EXIT_PORT), SVM_RESUME);
+    assert_int_equal(vmcb_rip(vmcb), 0x1002);
+    assert_int_equal(vcpu.hvm->next_rip, 0);
+    assert_int_equal(vmcb_interrupt_shadow(vmcb), 0);
+    assert_int_equal(vmcb_event_injection(vmcb), 0);
+}
+
+static void a_short_exit_ends_at_the_deadline(void **state)
+{
+    prepare_port_exit();
+    vcpu.deadline--; /* nearer than the timer that is armed */
+    svm_fast_answer(&vcpu);
+    assert_int_equal(svm_fast_finish(&vcpu, EXIT_PORT), SVM_SERVED);
+    assert_int_equal(vcpu.hvm->served, EXIT_PORT);
+    assert_int_equal(vmcb_rip(vmcb), 0x1002);
+
+    prepare_port_exit();
+    vcpu.deadline = cpu[0].timer_armed = 1; /* past */
+    svm_fast_answer(&vcpu);
+    assert_int_equal(svm_fast_finish(&vcpu, EXIT_PORT), SVM_SERVED);
+}
+
+/* A window that is waited for, or a TPR that the guest has changed, is looked at on the long
+ * way. */
+static void what_waits_for_an_exit_takes_the_long_way(void **state)
+{
+    prepare_port_exit();
+    vcpu.hvm->window_wanted = true;
+    assert_int_equal(svm_fast_answer(&vcpu), EXIT_NONE);
+    vcpu.hvm->window_wanted = false;
+    vmcb_set_vintr(vmcb, vmcb_vintr(vmcb) | 5);
+    assert_int_equal(svm_fast_answer(&vcpu), EXIT_NONE);
+    assert_int_equal(svm_fast_finish(&vcpu, EXIT_NONE), SVM_EXITED);
+    assert_int_equal(vmcb_rip(vmcb), 0x1000);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        TEST(a_short_exit_leaves_nothing_behind),
+        TEST(a_short_exit_ends_at_the_deadline),
+        TEST(what_waits_for_an_exit_takes_the_long_way),
         TEST(clean_bits_follow_changes),
         TEST(asids_come_in_generations),
         TEST(another_cpu_means_another_asid),
