@@ -177,7 +177,9 @@ static inline bool must_leave(const struct vcpu *vcpu)
 static NOINLINE enum svm_outcome follow_changes(struct vcpu *vcpu)
 {
     svm_tpr_to_vmcb(vcpu);
-    svm_prepare_asid(vcpu);
+    vmcb_set_tlb_control(vcpu->hvm->vmcb, TLB_KEEP);
+    if (vcpu->hvm->flush)
+        svm_prepare_asid(vcpu);
     return SVM_RESUME;
 }
 
