@@ -364,7 +364,7 @@ bool vcpu_fast_offer(struct vcpu *vcpu)
     bool simple;
 
     spin_lock(&vm->lock);
-    simple = !vcpu->cpu->reschedule && !(vcpu->lapic->events & LAPIC_RESETS);
+    simple = !cpu_must_pass(vcpu->cpu) && !(vcpu->lapic->events & LAPIC_RESETS);
     if (simple) {
         context = effects_of(vm, vcpu->index);
         lapic_take_posted(vcpu->lapic);
