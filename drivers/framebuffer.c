@@ -46,11 +46,19 @@ static void put_glyph(const struct framebuffer *framebuffer, u32 column, u32 row
         put_pixels(framebuffer, to, glyph[y]);
 }
 
+/* By the widest store: a line of the log must not take long. */
 static void clear_row(const struct framebuffer *framebuffer, u32 row)
 {
-    for (u32 column = 0; column < framebuffer->columns; column++)
-        put_glyph(framebuffer, column, row, font_glyphs[0]);
+    u8 *to = framebuffer->memory + (u64)row * FONT_HEIGHT * framebuffer->pitch;
+    u32 size = framebuffer->columns * FONT_WIDTH * framebuffer->bytes_per_pixel;
+    u64 black = 0;
+
+    for (u32 y = 0; y < FONT_HEIGHT; y++, to += framebuffer->pitch)
+        for (u32 i = 0; i < size; i += sizeof(black))
+            __builtin_memcpy(to + i, &black, sizeof(black));
 }
+
+_Static_assert(FONT_WIDTH * 2 % sizeof(u64) == 0, "two bytes are the least for a pixel");
 
 bool framebuffer_init(struct framebuffer *framebuffer, void *memory,
                       const struct framebuffer_format *info)
@@ -84,7 +92,7 @@ static void new_line(struct framebuffer *framebuffer)
 {
     framebuffer->column = 0;
     framebuffer->row = (framebuffer->row + 1) % framebuffer->rows;
-    clear_row(framebuffer, framebuffer->row);
+    /* The next row is clear already. */
     clear_row(framebuffer, (framebuffer->row + 1) % framebuffer->rows);
 }
 
