@@ -201,6 +201,7 @@ void sched_capture_parked(struct vcpu *vcpu)
 static void serve(struct cpu *cpu, struct vcpu *vcpu, u32 requests)
 {
     if (requests & REQUEST_ADOPT) {
+        vcpu->fresh = true;
         run_queue_adapt(&cpu->queue, vcpu, MOVE_TOLERANCE * cpu->slice);
         run_queue_insert(&cpu->queue, vcpu, cpu->charged);
     }
@@ -342,11 +343,13 @@ static bool is_better(const struct cpu *cpu, const struct vcpu *vcpu, const stru
 
     if (other == cpu || !sched_allowed(vcpu->vm, other))
         return false;
-    return load == 0 || (load < cpu->queue.count &&
+    return load == 0 || (!vcpu->fresh && load < cpu->queue.count &&
                          time_before(vcpu->virtual_time + MOVE_LEAD * cpu->slice, horizon));
 }
 
-/* Nothing runs here now. With two or more that want to, one may be better off elsewhere. */
+/* Nothing runs here now. With two or more that want to, one may be better off elsewhere. Who has
+ * not run since it came goes to nobody but an idle CPU: else two CPUs could send it to and fro for
+ * ever. */
 static void share_work(struct cpu *cpu)
 {
     struct vcpu *vcpu = cpu->queue.count > 1 && cpu_count > 1 ? spare(cpu) : NULL;

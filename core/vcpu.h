@@ -101,7 +101,7 @@ struct vcpu {
     bool interrupts_stale; /* LAPIC, PIC or board changed since interrupts were last offered */
     bool active;           /* counted in vm->active_vcpus */
     bool yielding;         /* its slice ends because it spins */
-    bool fresh;            /* woken, and has not run since */
+    bool fresh;            /* woken or moved, and has not run since */
     struct list run;       /* in the run queue or, with a deadline, in the timer list */
     u64 wake_deadline;     /* host TSC */
     u64 timer_deadline;    /* host TSC of its machine's next timer, as last computed */

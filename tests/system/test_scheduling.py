@@ -69,6 +69,19 @@ def weights_share_a_cpu(machine):
     machine.power_off()
 
 
+# And one that sleeps and wakes, and must not be sent from CPU to CPU instead of running.
+@system_test("".join(partition(name) for name in "abc") + "[hello]\nkernel = hello.elf\nmemory = 8M\n",
+             COUNTED, cpus=2, memory=256, timeout=400)
+def three_share_two_cpus(machine):
+    machine.boot()
+    machine.wait_in_log("c", "window=1 ")
+    shares = shares_from_now(machine, 2 * SECOND, cpus=2)
+    assert all(near(shares[name], 1 / 3) for name in "abc"), shares
+    beats = machine.log_of("hello").count("heartbeat")
+    machine.wait_until("hello goes on", lambda: machine.log_of("hello").count("heartbeat") > beats + 5)
+    machine.power_off()
+
+
 @system_test(partition("capped", more="cap = 30%") + partition("free", more="autostart = no"),
              COUNTED, memory=256, timeout=400)
 def a_cap_holds(machine):
