@@ -14,6 +14,7 @@
 #define X2APIC_CLUSTER   16
 #define BROADCAST        0xFF
 #define X2APIC_BROADCAST 0xFFFFFFFF
+#define MASKED_LOOPS     1000
 
 /* [receiver][sender], written by the receiver and by the sender. */
 static volatile u32 received[CPUS_MAX][SENDERS_MAX];
@@ -332,4 +333,39 @@ void mode_ipi(void)
             total += run_kind(&x2apic_kinds[i]);
     }
     guest_print("ipi: total=%u\n", total);
+}
+
+/* ---- interrupts off ---- */
+static void on_masked(struct interrupt_frame *frame)
+{
+    (void)frame;
+    this_cpu()->work++;
+    apic_eoi();
+}
+
+/* Interrupts that come while they are off, from all sides: none may get in. */
+static void send_masked(struct cpu *cpu)
+{
+    u64 rounds = guest_option_number("rounds", 1000);
+
+    for (u64 round = 0; round < rounds; round++) {
+        u64 before;
+
+        interrupts_off();
+        before = cpu->work;
+        apic_send(0, ICR_ALL | VECTOR_IPI);
+        for (u32 i = 0; i < MASKED_LOOPS; i++)
+            __asm__ volatile("" : : : "memory");
+        if (cpu->work != before)
+            fail("interrupts that came while they were off", cpu->work - before, 0);
+        interrupts_on();
+        while (cpu->work == before)
+            pause();
+    }
+}
+
+void mode_masked(void)
+{
+    guest_set_handler(VECTOR_IPI, on_masked);
+    run_on_all(send_masked);
 }

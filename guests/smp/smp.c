@@ -3,6 +3,7 @@
 /* Uses all its CPUs as mode=NAME tells:
  *   up     starts them (start=all: by broadcast) and ends
  *   ipi    count=N interprocessor interrupts of every kind (or only=KIND), each acknowledged
+ *   masked sends interrupts to all rounds=N times while these are off
  *   spin   handovers=N of a lock that passes round, work=N loops for each
  *   burn   counts loops on every CPU for ever, and prints the count every window=MS
  *   halt   halts all, interrupts=on or off, for ever
@@ -211,13 +212,14 @@ static const struct {
     const char *name;
     void (*run)(void);
 } modes[] = {
-    {"up",    mode_up   },
-    {"ipi",   mode_ipi  },
-    {"spin",  mode_spin },
-    {"burn",  mode_burn },
-    {"halt",  mode_halt },
-    {"clock", mode_clock},
-    {"tlb",   mode_tlb  },
+    {"up",     mode_up    },
+    {"ipi",    mode_ipi   },
+    {"masked", mode_masked},
+    {"spin",   mode_spin  },
+    {"burn",   mode_burn  },
+    {"halt",   mode_halt  },
+    {"clock",  mode_clock },
+    {"tlb",    mode_tlb   },
 };
 
 void guest_main(const struct multiboot_info *info)

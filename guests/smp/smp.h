@@ -81,6 +81,7 @@ void apic_eoi(void);
 
 /* ---- the modes ---- */
 void mode_ipi(void);
+void mode_masked(void);
 void mode_spin(void);
 _Noreturn void mode_burn(void);
 _Noreturn void mode_halt(void);

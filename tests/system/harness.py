@@ -145,12 +145,15 @@ class Machine:
         return image
 
     def _connect(self, path):
-        while not os.path.exists(path):
-            if self.process.poll() is not None or time.monotonic() > self.deadline:
-                raise AssertionError("the emulator did not start")
-            time.sleep(0.05)
         self.connection = socket.socket(socket.AF_UNIX)
-        self.connection.connect(path)
+        while True:
+            try:
+                self.connection.connect(path)
+                break
+            except (FileNotFoundError, ConnectionRefusedError):  # not there, or nobody listens yet
+                if self.process.poll() is not None or time.monotonic() > self.deadline:
+                    raise AssertionError("the emulator did not start") from None
+                time.sleep(0.05)
         self.log = open(self.log_path, "ab")
         self.line = pexpect.fdpexpect.fdspawn(self.connection.fileno(), timeout=self.test.quick)
         self.line.logfile_read = self.log

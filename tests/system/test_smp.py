@@ -76,6 +76,13 @@ def no_wake_up_is_lost(machine):
     machine.power_off()
 
 
+@system_test(SMP.format(vcpus=4, cmdline="mode=masked rounds=2000"), BOTH, cpus=2, memory=256)
+def no_interrupt_comes_while_they_are_off(machine):
+    machine.boot()
+    passed(machine, "masked")
+    machine.power_off()
+
+
 # More than a flat logical destination has bits for, or the clusters that the guest makes.
 @system_test(SMP.format(vcpus=64, cmdline="mode=ipi count=20000 start=all"),
              {"vtx": {**VTX, "long": True}, "amd": AMD}, cpus=2, memory=256, timeout=200)
