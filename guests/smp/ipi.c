@@ -5,16 +5,18 @@
  * that was lost, doubled or went astray shows in the counts of both ends. */
 #include "smp/smp.h"
 
-#define FLAT_CPUS_MAX    8
-#define FLAT             0xFFFFFFFF
-#define CLUSTER          0x0FFFFFFF
-#define CLUSTER_SIZE     2 /* of at most 4, so that few CPUs make several clusters */
-#define CLUSTERS_MAX     15
-#define LDR_SHIFT        24
-#define X2APIC_CLUSTER   16
-#define BROADCAST        0xFF
-#define X2APIC_BROADCAST 0xFFFFFFFF
-#define MASKED_LOOPS     1000
+#define FLAT_CPUS_MAX     8
+#define FLAT              0xFFFFFFFF
+#define CLUSTER           0x0FFFFFFF
+#define CLUSTER_SIZE      2 /* of at most 4, so that few CPUs make several clusters */
+#define CLUSTERS_MAX      15
+#define LDR_SHIFT         24
+#define X2APIC_CLUSTER    16
+#define BROADCAST         0xFF
+#define X2APIC_BROADCAST  0xFFFFFFFF
+#define TIMER_DIVIDE_BY_1 0xB
+#define MASKED_LOOPS      4096 /* at most */
+#define TIMER_PER_LOOP    40   /* so that it fires before most loops end, and behind some */
 
 /* [receiver][sender], written by the receiver and by the sender. */
 static volatile u32 received[CPUS_MAX][SENDERS_MAX];
@@ -343,19 +345,24 @@ static void on_masked(struct interrupt_frame *frame)
     apic_eoi();
 }
 
-/* Interrupts that come while they are off, from all sides: none may get in. */
+/* Interrupts that come while they are off, from all sides: none may get in. The CPUs must not fall
+ * into step, or all that is sent would come while the receiver sends. */
 static void send_masked(struct cpu *cpu)
 {
     u64 rounds = guest_option_number("rounds", 1000);
 
+    apic_write(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
+    apic_write(LAPIC_LVT_TIMER, VECTOR_TIMER);
     for (u64 round = 0; round < rounds; round++) {
-        u64 before;
+        u64 before, loops = 1 + (round * 997 + cpu->index * 331) % MASKED_LOOPS;
 
         interrupts_off();
         before = cpu->work;
-        apic_send(0, ICR_ALL | VECTOR_IPI);
-        for (u32 i = 0; i < MASKED_LOOPS; i++)
-            __asm__ volatile("" : : : "memory");
+        apic_write(LAPIC_TIMER_INITIAL, (u32)loops * TIMER_PER_LOOP);
+        if (round % 2)
+            apic_send(0, (round % 4 == 1 ? ICR_ALL : ICR_OTHERS) | VECTOR_IPI);
+        for (u64 i = 0; i < loops; i++)
+            interrupts_off();
         if (cpu->work != before)
             fail("interrupts that came while they were off", cpu->work - before, 0);
         interrupts_on();
@@ -367,5 +374,10 @@ static void send_masked(struct cpu *cpu)
 void mode_masked(void)
 {
     guest_set_handler(VECTOR_IPI, on_masked);
+    guest_set_handler(VECTOR_TIMER, on_masked);
     run_on_all(send_masked);
+    if (x2apic_possible()) {
+        run_on_all(apic_use_x2apic);
+        run_on_all(send_masked);
+    }
 }

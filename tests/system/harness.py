@@ -32,6 +32,10 @@ PROMPT = "bulkhead> "
 ESCAPE = b"\x1d"  # Ctrl-]
 UP = {"running", "blocked"}
 
+# Bochs 2.7 delivers a virtual interrupt though RFLAGS.IF is clear when an interrupt of the host's
+# comes meanwhile (docs/testing.md): who relies on locks does not get virtual interrupts there.
+LOCKS = re.compile(r"^\s*(vcpus|kernel\s*=\s*vmlinuz)", re.MULTILINE)
+
 
 @dataclass
 class SystemTest:
@@ -49,6 +53,7 @@ class SystemTest:
     cpu_model: str = None
     cpus: int = 1
     memory: int = 512
+    virtual_interrupts: bool = False  # in Bochs too, where they may come at the wrong time
     cmdline: str = "console=com1,115200"
     timeout: float = 240
     quick: float = 30
@@ -138,11 +143,18 @@ class Machine:
             file.write(self.test.tenants)
         image = f"{self.folder}/image.iso"
         command = [f"{ROOT}/scripts/image", "--tenants", tenants, "--out", image,
-                   "--cmdline", self.test.cmdline, "--files", GUESTS]
+                   "--cmdline", self._command_line(), "--files", GUESTS]
         command += [f"--grub-line={line}" for line in self.test.grub]
         command += [f"--grub-file={self.folder}/{name}" for name in self.test.grub_files]
         subprocess.run(command, check=True, capture_output=True)
         return image
+
+    def _command_line(self):
+        vtx_in_bochs = self.test.emulator == "bochs" and self.test.cpu_model != "ryzen"
+        if not vtx_in_bochs or self.test.virtual_interrupts or not LOCKS.search(self.test.tenants):
+            return self.test.cmdline
+        separator = "," if "without=" in self.test.cmdline else " without="
+        return f"{self.test.cmdline}{separator}virtual-interrupt-delivery"
 
     def _connect(self, path):
         self.connection = socket.socket(socket.AF_UNIX)

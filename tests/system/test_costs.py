@@ -8,7 +8,7 @@ import re
 from harness import BOTH, ROOT, VTX, system_test
 
 TENANTS = "[bench]\nkernel = bench.elf\nmemory = 16M\nvcpus = 2\nautostart = yes\n"
-DESCRIPTION = {"memory": 256, "icount": 0}
+DESCRIPTION = {"memory": 256, "icount": 0, "virtual_interrupts": True}
 FIGURES = f"{ROOT}/tests/bench-figures.json"
 GROWTH, SLACK = 1.05, 2  # a factor, and instructions that are never too many
 ROW = re.compile(r"^bench (.*): (\d+) (\d+) (\d+)$", re.MULTILINE)

@@ -44,8 +44,9 @@ def check_storm(said, kinds, least):
     assert total == numbers(said, "ipi: total")["total"] >= least, said
 
 
+# Its counts bear Bochs's fault: no handler changes what another one does.
 @system_test(SMP.format(vcpus=4, cmdline="mode=ipi count=100000"), BOTH, cpus=4, memory=256,
-             timeout=400)
+             timeout=400, virtual_interrupts=True)
 def an_ipi_storm_loses_none(machine):
     machine.boot()
     check_storm(passed(machine, "ipi", timeout=300), ALL_KINDS, 100_000)
@@ -76,7 +77,7 @@ def no_wake_up_is_lost(machine):
     machine.power_off()
 
 
-@system_test(SMP.format(vcpus=4, cmdline="mode=masked rounds=2000"), BOTH, cpus=2, memory=256)
+@system_test(SMP.format(vcpus=3, cmdline="mode=masked rounds=2000"), BOTH, cpus=2, memory=256)
 def no_interrupt_comes_while_they_are_off(machine):
     machine.boot()
     passed(machine, "masked")
