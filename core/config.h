@@ -36,6 +36,7 @@ enum unknown_msr_action {
 /* What is offered of KVM's: bits of partition_config.pv. */
 enum pv_offer {
     PV_CLOCK = 1 << 0,
+    PV_STEAL_TIME = 1 << 1,
 };
 
 struct partition_config {

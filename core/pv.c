@@ -10,6 +10,7 @@
 #define NS_PER_SECOND 1000000000ULL
 #define ENABLE        BIT(0)
 #define CLOCK_ALIGN   4
+#define STEAL_ALIGN   64
 #define TSC_STABLE    1 /* flags of the clock: one for all vCPUs */
 
 struct kvm_wall_clock {
@@ -26,14 +27,26 @@ struct kvm_clock {
     u8 reserved1[2];
 } __attribute__((packed, aligned(CLOCK_ALIGN)));
 
+struct kvm_steal_time {
+    u64 steal; /* ns */
+    u32 version, flags;
+    u8 preempted;
+    u8 reserved[47];
+};
+
 _Static_assert(sizeof(struct kvm_wall_clock) == 12, "msr.rst");
 _Static_assert(sizeof(struct kvm_clock) == 32, "msr.rst");
+_Static_assert(sizeof(struct kvm_steal_time) == 64, "msr.rst");
 
 u32 pv_features(const struct vm *vm)
 {
-    if (!(vm->pv & PV_CLOCK))
-        return 0;
-    return KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_CLOCKSOURCE_STABLE | KVM_FEATURE_NOP_IO_DELAY;
+    u32 features = 0;
+
+    if (vm->pv & PV_CLOCK)
+        features |= KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_CLOCKSOURCE_STABLE;
+    if (vm->pv & PV_STEAL_TIME)
+        features |= KVM_FEATURE_STEAL_TIME;
+    return features ? features | KVM_FEATURE_NOP_IO_DELAY : 0;
 }
 
 /* The guest reads again while `version` is odd or has changed; only one vCPU's CPU writes. */
@@ -100,12 +113,27 @@ static bool write_wall_clock(const struct vcpu *vcpu, u64 gpa)
     return true;
 }
 
+static bool write_steal_time(const struct vcpu *vcpu, u64 msr)
+{
+    struct kvm_steal_time *steal = guest_struct(vcpu, msr & ~ENABLE, sizeof(*steal));
+
+    if (!(msr & ENABLE))
+        return true;
+    if (!steal || (msr & (STEAL_ALIGN - 1) & ~ENABLE))
+        return false;
+    begin_update(&steal->version);
+    steal->steal = mul_div(vcpu->statistics.steal_cycles, NS_PER_SECOND, host.tsc_hz);
+    end_update(&steal->version);
+    return true;
+}
+
 static const struct {
     enum pv_offer offer; /* 0: no MSR */
     bool (*write)(const struct vcpu *vcpu, u64 value);
 } msrs[KVM_MSRS] = {
-    [MSR_KVM_WALL_CLOCK_NEW - MSR_KVM_FIRST] = {PV_CLOCK, write_wall_clock},
-    [MSR_KVM_SYSTEM_TIME_NEW - MSR_KVM_FIRST] = {PV_CLOCK, write_clock     },
+    [MSR_KVM_WALL_CLOCK_NEW - MSR_KVM_FIRST] = {PV_CLOCK,      write_wall_clock},
+    [MSR_KVM_SYSTEM_TIME_NEW - MSR_KVM_FIRST] = {PV_CLOCK,      write_clock     },
+    [MSR_KVM_STEAL_TIME - MSR_KVM_FIRST] = {PV_STEAL_TIME, write_steal_time},
 };
 
 bool pv_read_msr(struct vcpu *vcpu, u32 index, u64 *value)
@@ -129,4 +157,9 @@ bool pv_write_msr(struct vcpu *vcpu, u32 index, u64 value)
 void pv_tsc_changed(struct vcpu *vcpu)
 {
     write_clock(vcpu, vcpu->msrs.kvm[MSR_KVM_SYSTEM_TIME_NEW - MSR_KVM_FIRST]);
+}
+
+void pv_turn(struct vcpu *vcpu)
+{
+    write_steal_time(vcpu, vcpu->msrs.kvm[MSR_KVM_STEAL_TIME - MSR_KVM_FIRST]);
 }

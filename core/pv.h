@@ -3,9 +3,9 @@
 #ifndef BULKHEAD_CORE_PV_H
 #define BULKHEAD_CORE_PV_H
 
-/* What stock Linux knows of KVM and is offered beside our own leaves: the KVM clock (Linux,
- * Documentation/virt/kvm/x86: cpuid.rst, msr.rst). The guest chooses where in its memory they are
- * kept; addresses that are no RAM of its are refused. */
+/* What stock Linux knows of KVM and is offered beside our own leaves: the KVM clock and steal time
+ * (Linux, Documentation/virt/kvm/x86: cpuid.rst, msr.rst). The guest chooses where in its memory
+ * they are kept; addresses that are no RAM of its are refused. */
 
 #include "core/vcpu.h"
 
@@ -15,6 +15,7 @@
 enum kvm_feature {
     KVM_FEATURE_NOP_IO_DELAY = 1 << 1, /* port 80h need not be written to slow down: each exits */
     KVM_FEATURE_CLOCKSOURCE2 = 1 << 3,
+    KVM_FEATURE_STEAL_TIME = 1 << 5,
     KVM_FEATURE_CLOCKSOURCE_STABLE = 1 << 24,
 };
 
@@ -22,6 +23,8 @@ enum kvm_msr {
     MSR_KVM_FIRST = 0x4B564D00,
     MSR_KVM_WALL_CLOCK_NEW = MSR_KVM_FIRST,
     MSR_KVM_SYSTEM_TIME_NEW,
+    MSR_KVM_ASYNC_PF,
+    MSR_KVM_STEAL_TIME,
 };
 
 /* The features that the partition is offered; 0: not even the leaves. */
@@ -33,5 +36,8 @@ bool pv_write_msr(struct vcpu *vcpu, u32 index, u64 value);
 
 /* The guest has changed its TSC: the KVM clock goes on as before. The vCPU is being served. */
 void pv_tsc_changed(struct vcpu *vcpu);
+
+/* A turn of the vCPU begins: tells it how long it has waited. Its memory is mapped. */
+void pv_turn(struct vcpu *vcpu);
 
 #endif

@@ -7,6 +7,7 @@
 #include "core/interrupts.h"
 #include "core/lifecycle.h"
 #include "core/log.h"
+#include "core/pv.h"
 #include "core/vcpu_run.h"
 #include "core/vm.h"
 #include "core/xstate.h"
@@ -538,6 +539,7 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     vcpu->run_state = VCPU_RUNNING;
     cpu->running = vcpu;
     vcpu->slice_end = start + cpu->slice - MIN(vcpu->slice_used, cpu->slice);
+    pv_turn(vcpu);
     sched_charge(cpu, &vcpu->statistics.host_cycles);
     while (vcpu->run_state == VCPU_RUNNING && !must_look(cpu, vcpu) &&
            cpu->charged < vcpu->slice_end && cpu->charged < limit)

@@ -52,7 +52,7 @@ struct decoded {
 /* MTRRs and other MSRs that are only stored (SDM volume 4). */
 #define MTRR_VARIABLE_COUNT 8
 #define MTRR_FIXED_COUNT    11
-#define KVM_MSRS            2
+#define KVM_MSRS            4
 
 struct vcpu_msrs {
     u64 mtrr_def_type;
@@ -62,7 +62,7 @@ struct vcpu_msrs {
     u64 spec_ctrl;
     u64 mcg_status;
     u64 syscfg, hwcr;  /* AMD's */
-    u64 kvm[KVM_MSRS]; /* core/pv.h: wall clock, clock */
+    u64 kvm[KVM_MSRS]; /* core/pv.h: wall clock, clock, nothing, steal time */
 };
 
 /* A vCPU as it was at one moment, for the monitor. Under vm->lock. */

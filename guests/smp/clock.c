@@ -137,6 +137,11 @@ static volatile struct {
     u8 flags, reserved1[2];
 } kvm_clock __attribute__((aligned(64)));
 
+static volatile struct {
+    u64 steal;
+    u32 version, flags, reserved[12];
+} kvm_steal __attribute__((aligned(64)));
+
 /* Nanoseconds of `ticks` as the KVM clock's fields have it. */
 static u64 kvm_nanoseconds(u64 ticks)
 {
@@ -155,7 +160,8 @@ static u64 count_refusals(void)
         {MSR_KVM_CLOCK,      0xF0000001        }, /* no RAM */
         {MSR_KVM_CLOCK,      0xFFFFFFFFFFFFFFE1}, /* wraps */
         {MSR_KVM_CLOCK,      0x200003          }, /* not aligned */
-        {MSR_KVM_STEAL,      0                 },
+        {MSR_KVM_STEAL,      0xF0000001        },
+        {MSR_KVM_STEAL,      0x200021          },
         {MSR_KVM_WALL_CLOCK, 0xF0000000        },
         {MSR_KVM_ASYNC_PF,   0                 }, /* not offered */
     };
@@ -175,10 +181,11 @@ static void check_kvm(u64 ticks)
         return;
     }
     wrmsr(MSR_KVM_CLOCK, (u64)&kvm_clock | 1);
+    wrmsr(MSR_KVM_STEAL, (u64)&kvm_steal | 1);
     got = kvm_nanoseconds(ticks);
-    guest_print("clock: kvm=1 ppb=%u flags=%u version=%u refused=%u\n",
+    guest_print("clock: kvm=1 ppb=%u flags=%u version=%u refused=%u steal=%u\n",
                 scale(got > expected ? got - expected : expected - got, BILLION, expected),
-                (u64)kvm_clock.flags, (u64)kvm_clock.version, count_refusals());
+                (u64)kvm_clock.flags, (u64)kvm_clock.version, count_refusals(), kvm_steal.steal);
 }
 
 /* ---- ticks ---- */

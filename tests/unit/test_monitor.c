@@ -1491,7 +1491,7 @@ static void test_config(void **state)
                               "on_hang     = rollback\r\n"
                               "on_reboot   = restart\r\n"
                               "unknown_msr = fault\r\n"
-                              "pv          = kvmclock\r\n"
+                              "pv          = all\r\n"
                               "exit_port   = none\r\n"
                               "console     = none\r\n");
     text = json_answer("config web -o json");
