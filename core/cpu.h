@@ -52,6 +52,8 @@ struct cpu {
     bool reschedule;        /* housekeeping is asked for: who runs gives way; set by any CPU */
     bool woken;             /* VECTOR_WAKE came: there may be mail */
     bool nmi_seen;          /* set in the NMI handler, logged by the loop */
+    u32 interrupts;         /* taken; wraps */
+    u32 vain_mwaits;        /* that ended without an interrupt, since one ended with it */
 
     struct spinlock mailbox_lock; /* covers mailbox, the mail nodes in it, and serving */
     struct list mailbox;

@@ -92,11 +92,39 @@ static void read_names(struct cpu_features *features)
     }
 }
 
+enum {
+    CPUID_MWAIT = 5,
+    CPUID_POWER = 6,
+    ECX_MONITOR = 1 << 3,      /* of leaf 1 */
+    ECX_MWAIT_STATES = 1 << 0, /* of leaf 5: EDX is there */
+    EAX_ARAT = 1 << 2,         /* of leaf 6: the APIC timer always runs */
+    C_STATES = 8,
+};
+
+/* SDM volume 2, "CPUID", leaves 5 and 6, and "MWAIT". C1 is no better than HLT. */
+static u32 deepest_mwait_hint(const struct cpu_features *features)
+{
+    struct cpuid_result r;
+    u32 hint = 0;
+
+    if (cpuid(0, 0).eax < CPUID_POWER || !(cpuid(1, 0).ecx & ECX_MONITOR) ||
+        !(cpuid(CPUID_POWER, 0).eax & EAX_ARAT) || !features->invariant_tsc)
+        return 0;
+    r = cpuid(CPUID_MWAIT, 0);
+    if (!(r.ecx & ECX_MWAIT_STATES))
+        return 0;
+    for (u32 state = 2; state < C_STATES; state++)
+        if (r.edx >> (4 * state) & 0xF)
+            hint = (state - 1) << 4;
+    return hint;
+}
+
 void features_probe(struct cpu_features *features)
 {
     for (size_t i = 0; i < ARRAY_SIZE(bits); i++)
         *(bool *)((char *)features + bits[i].field) = has_bit(&bits[i]);
     read_names(features);
+    features->mwait_hint = deepest_mwait_hint(features);
     features->xsave_size = FXSAVE_SIZE;
     features->xcr0 = 3;
     if (features->xsave) {

@@ -16,6 +16,7 @@ struct cpu_features {
     bool nx, mce, smep, smap, pge, pcid, huge_pages, x2apic, xsave, xsaves, invariant_tsc, rdtscp;
     u64 xcr0;       /* all components that this hardware has and the hypervisor can save */
     u32 xsave_size; /* bytes of an area that holds them */
+    u32 mwait_hint; /* of the deepest C-state that interrupts end and timers run on in; 0: none */
     char vendor[13];
     char model[49];
 };

@@ -199,6 +199,7 @@ void interrupt_dispatch(struct trap_frame *frame)
     if (frame->vector < EXCEPTION_COUNT && fix_up(frame))
         return;
     cpu = this_cpu();
+    cpu->interrupts++;
     if (frame->vector == EXCEPTION_NMI) {
         panic_check_stop();
         /* It may have come anywhere, also where the log's lock is held: the loop logs it. */

@@ -441,8 +441,8 @@ static void read_configuration(void)
     const char *text;
 
     host.config.slice_ns = 10000000;
-    if (!module) {
-        log_warn("no module '" CONFIG_MODULE "': there are no partitions");
+    if (!module || module->size == 0) {
+        log_warn("no module '" CONFIG_MODULE "', or it is empty: there are no partitions");
         return;
     }
     text = mmio_map(module->start, module->size, MMIO_CACHED_READ_ONLY);

@@ -21,6 +21,11 @@
 /* By how many slices a CPU must be ahead to be given a vCPU that waits elsewhere. */
 #define MOVE_LEAD 2
 
+/* Waking from the deepest C-state takes some 100 us: not for a wait as short as this. */
+#define DEEP_IDLE_NS 2000000
+/* So many that end without an interrupt, one after the other, and it is used no more. */
+#define VAIN_MWAITS 8
+
 static u64 furthest; /* virtual time of any CPU; atomic */
 
 static void wake_cpu(struct cpu *cpu)
@@ -550,6 +555,29 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     requeue(cpu, vcpu, start, sharers);
 }
 
+/* To a hypervisor below, and to one emulator on its boot CPU, MWAIT is a NOP: then HLT. Nobody
+ * writes to the line that it watches. */
+static void rest_deep(struct cpu *cpu)
+{
+    u32 before = cpu->interrupts;
+
+    cpu_sti_mwait_cli(cpu->gdt, host.features.mwait_hint);
+    cpu->vain_mwaits = cpu->interrupts == before ? cpu->vain_mwaits + 1 : 0;
+    if (cpu->vain_mwaits == VAIN_MWAITS)
+        log_info("CPU %u: MWAIT does not wait, so HLT is used", cpu->index);
+}
+
+/* A wake-up that came since the mailbox was looked at is still waiting, as interrupts have been
+ * off: it ends either at once. */
+static void rest(struct cpu *cpu, u64 deadline)
+{
+    if (host.features.mwait_hint != 0 && cpu->vain_mwaits < VAIN_MWAITS &&
+        deadline - cpu->charged > host_ns_to_tsc(DEEP_IDLE_NS))
+        rest_deep(cpu);
+    else
+        cpu_sti_hlt_cli();
+}
+
 static void idle(struct cpu *cpu)
 {
     u64 deadline = MIN(cpu->housekeep_at, next_timer(cpu));
@@ -558,10 +586,8 @@ static void idle(struct cpu *cpu)
     if (deadline != DEADLINE_NONE)
         arm_timer(cpu, rdtsc(), deadline);
     sched_charge(cpu, &cpu->own_cycles);
-    /* A wake-up that came since the mailbox was looked at is still waiting, as interrupts have
-     * been off: HLT ends at once. */
     cpu->resting = true;
-    cpu_sti_hlt_cli();
+    rest(cpu, deadline);
     cpu->resting = false;
     sched_charge(cpu, &cpu->idle_cycles);
     /* Time has gone on elsewhere: who wakes here now has no right to catch up. */

@@ -98,6 +98,14 @@ static inline void cpu_sti_hlt_cli(void)
     __asm__ volatile("sti; hlt; cli" ::: "memory");
 }
 
+/* Sleeps in the C-state that `hint` names until an interrupt comes or the cache line of `line` is
+ * written (SDM volume 2, "MWAIT"). As with HLT nothing gets in between STI and MWAIT. */
+static inline void cpu_sti_mwait_cli(const void *line, u32 hint)
+{
+    __asm__ volatile("monitor" ::"a"(line), "c"(0), "d"(0) : "memory");
+    __asm__ volatile("sti; mwait; cli" ::"a"(hint), "c"(0) : "memory");
+}
+
 static inline u64 read_rflags(void)
 {
     u64 value;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # SPDX-FileCopyrightText: The Bulkhead authors
 """What is wrong in a configuration or an image keeps that partition out, by name, and no other."""
-from harness import BOTH, GUESTS, UP, system_test
+from harness import AMD, BOTH, GUESTS, UP, system_test
 
 ERRORS = """[good]
 kernel = hello.elf
@@ -96,4 +96,11 @@ def images_that_do_not_fit(machine):
         lines = [line for line in log.splitlines() if f"'{name}'" in line]
         assert any(word in line for line in lines), f"{name}: {lines}"
     assert partitions["good"]["state"] in UP
+    machine.power_off()
+
+
+@system_test("", {"amd": AMD}, memory=256)
+def an_empty_configuration(machine):
+    assert "no module 'tenants.conf', or it is empty: there are no partitions" in machine.boot()
+    assert machine.partitions() == {}
     machine.power_off()

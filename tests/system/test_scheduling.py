@@ -178,6 +178,20 @@ def a_halted_guest_costs_nothing(machine):
     machine.power_off()
 
 
+# MWAIT is a NOP on the boot CPU of Bochs, on the others it waits.
+@system_test("[late]\nkernel = hello.elf\nmemory = 4M\ncpus = 1\nautostart = no\n", {"vtx": VTX},
+             cpus=2, memory=256)
+def a_cpu_that_rests_in_mwait_wakes(machine):
+    machine.boot()
+    before = machine.json("host")["cpu"][1]
+    assert before["idle_cycles"] > 0, before
+    assert machine.json("start late")["ok"]
+    machine.wait_in_log("late", "heartbeat 2")
+    log = machine.json("dmesg")["log"]
+    assert "CPU 0: MWAIT does not wait" in log and "CPU 1: MWAIT" not in log, log
+    machine.power_off()
+
+
 LINUX = "[linux]\nkernel = vmlinuz\ninitrd = linux.cpio.gz\ncmdline = console=ttyS0 quiet\nmemory = 256M\n"
 
 
