@@ -709,7 +709,7 @@ void config_partition_defaults(struct partition_config *partition, const char *n
     partition->weight = CONFIG_WEIGHT_DEFAULT;
     partition->autostart = true;
     partition->on_crash = ACTION_RESTART;
-    partition->on_hang = ACTION_ROLLBACK;
+    partition->on_hang = ACTION_PRESERVE;
     partition->on_reboot = ACTION_RESTART;
     partition->unknown_msr = UNKNOWN_MSR_FAULT;
     partition->pv = PV_CLOCK | PV_STEAL_TIME;

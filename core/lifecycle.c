@@ -20,6 +20,9 @@
 #define QUICK_CRASH_NS    10000000000ULL
 #define QUICK_CRASHES_MAX 5
 
+/* How long one must have hung. */
+#define HANG_NS 2000000000ULL
+
 enum phase {
     PHASE_MEMORY,
     PHASE_REZERO,
@@ -30,7 +33,8 @@ enum phase {
 };
 
 static struct list works = LIST_INIT(works);
-static bool attention; /* a partition's last vCPU has parked; atomic */
+static bool attention;             /* a partition's last vCPU has parked, or it may hang; atomic */
+static u64 next_look = UINT64_MAX; /* host TSC at which one has hung long enough */
 static void (*listener)(struct vm *vm, enum vm_event what);
 
 void lifecycle_set_listener(void (*event)(struct vm *vm, enum vm_event what))
@@ -42,6 +46,12 @@ static void tell(struct vm *vm, enum vm_event what)
 {
     if (listener)
         listener(vm, what);
+}
+
+static void call_attention(void)
+{
+    __atomic_store_n(&attention, true, __ATOMIC_RELEASE);
+    sched_wake_boot_cpu();
 }
 
 bool vm_settled(const struct vm *vm)
@@ -245,7 +255,7 @@ static void launch(struct vm *vm)
     vm->start_tsc = rdtsc();
     vm->starts++;
     vm->reboots = false;
-    vm->capped_until = 0;
+    vm->capped_until = vm->hang_due = 0;
     spin_unlock(&vm->lock);
     for (u32 i = 0; i < vm->vcpu_count; i++)
         vcpu_post(vm->vcpus[i], REQUEST_UNPARK);
@@ -302,20 +312,16 @@ void vm_request_stop(struct vm *vm, enum stop_reason reason, const char *message
         snprintf(vm->message, sizeof(vm->message), "crashed: %s", message);
     for (u32 i = 0; i < vm->vcpu_count; i++)
         vcpu_post(vm->vcpus[i], REQUEST_PARK);
-    if (vm->live_vcpus == 0) {
-        __atomic_store_n(&attention, true, __ATOMIC_RELEASE);
-        sched_wake_boot_cpu();
-    }
+    if (vm->live_vcpus == 0)
+        call_attention();
 }
 
 void vm_vcpu_parked(struct vm *vm)
 {
     spin_lock(&vm->lock);
     vm->live_vcpus--;
-    if (vm->live_vcpus == 0) {
-        __atomic_store_n(&attention, true, __ATOMIC_RELEASE);
-        sched_wake_boot_cpu();
-    }
+    if (vm->live_vcpus == 0)
+        call_attention();
     spin_unlock(&vm->lock);
 }
 
@@ -371,6 +377,7 @@ bool vm_nmi(struct vm *vm, char error[VM_ERROR_SIZE])
 {
     if (!require_running(vm, error))
         return false;
+    vm->hang_due = 0;
     vm_raise_nmi(vm);
     return true;
 }
@@ -440,36 +447,39 @@ bool vm_resume(struct vm *vm, char error[VM_ERROR_SIZE])
     return true;
 }
 
-/* What the configuration wants after this stop; ACTION_DESTROY for those it has no say in. */
-static enum fault_action action_after(struct vm *vm, enum stop_reason reason)
-{
-    if (reason == STOP_REBOOT)
-        return vm->config.on_reboot;
-    if (reason == STOP_RESET || (reason == STOP_POWEROFF && vm->reboots))
-        return ACTION_RESTART;
-    if (reason != STOP_CRASH)
-        return ACTION_DESTROY;
-    if (vm->config.on_crash != ACTION_RESTART && vm->config.on_crash != ACTION_ROLLBACK)
-        return vm->config.on_crash;
-    if (rdtsc() - vm->start_tsc > host_ns_to_tsc(QUICK_CRASH_NS))
-        vm->quick_crashes = 0;
-    if (++vm->quick_crashes < QUICK_CRASHES_MAX)
-        return vm->config.on_crash;
-    log_error("'%s' crashed %u times soon after its start: left stopped", vm->config.name,
-              vm->quick_crashes);
-    vm->quick_crashes = 0;
-    return ACTION_DESTROY;
-}
-
 static const char *stop_word(enum stop_reason reason)
 {
     static const char *const words[] = {
         [STOP_NONE] = "stopped",  [STOP_DESTROY] = "destroyed", [STOP_POWEROFF] = "powered off",
         [STOP_EXIT] = "exited",   [STOP_REBOOT] = "reboots",    [STOP_RESET] = "is reset",
-        [STOP_CRASH] = "crashed",
+        [STOP_CRASH] = "crashed", [STOP_HANG] = "hung",
     };
 
     return words[reason];
+}
+
+/* What the configuration wants after this stop; ACTION_DESTROY for those it has no say in. */
+static enum fault_action action_after(struct vm *vm, enum stop_reason reason)
+{
+    enum fault_action action;
+
+    if (reason == STOP_REBOOT)
+        return vm->config.on_reboot;
+    if (reason == STOP_RESET || (reason == STOP_POWEROFF && vm->reboots))
+        return ACTION_RESTART;
+    if (reason != STOP_CRASH && reason != STOP_HANG)
+        return ACTION_DESTROY;
+    action = reason == STOP_CRASH ? vm->config.on_crash : vm->config.on_hang;
+    if (action != ACTION_RESTART && action != ACTION_ROLLBACK)
+        return action;
+    if (rdtsc() - vm->start_tsc > host_ns_to_tsc(QUICK_CRASH_NS))
+        vm->quick_crashes = 0;
+    if (++vm->quick_crashes < QUICK_CRASHES_MAX)
+        return action;
+    log_error("'%s' %s %u times soon after its start: left stopped", vm->config.name,
+              stop_word(reason), vm->quick_crashes);
+    vm->quick_crashes = 0;
+    return ACTION_DESTROY;
 }
 
 /* All vCPUs are parked, and there is a reason. */
@@ -483,7 +493,7 @@ static void decide(struct vm *vm)
         tell(vm, VM_EVENT_CRASH);
     if (reason == STOP_EXIT)
         snprintf(vm->message, sizeof(vm->message), "exited with status %u", vm->exit_status);
-    else if (reason != STOP_CRASH)
+    else if (reason != STOP_CRASH && reason != STOP_HANG)
         snprintf(vm->message, sizeof(vm->message), "%s",
                  reason == STOP_POWEROFF ? "powered off" : "");
     if (action == ACTION_PRESERVE) {
@@ -498,10 +508,68 @@ static void decide(struct vm *vm)
                action != ACTION_DESTROY);
 }
 
+/* ---- hangs ----------------------------------------------------------------------------------- */
+
+void vm_suspect_hang(struct vm *vm)
+{
+    if (__atomic_load_n(&vm->hang_due, __ATOMIC_SEQ_CST) == 0)
+        call_attention();
+}
+
+static bool is_hung(const struct vm *vm, u64 *guest_cycles)
+{
+    bool hung = vm->state == VM_RUNNING && vm->stop_reason == STOP_NONE;
+
+    *guest_cycles = 0;
+    for (u32 i = 0; hung && i < vm->vcpu_count; i++) {
+        hung = vm->vcpus[i]->run_state == VCPU_BLOCKED && vm->vcpus[i]->deaf;
+        *guest_cycles += vm->vcpus[i]->statistics.guest_cycles;
+    }
+    return hung && !machine_may_send_nmi(vm->machine);
+}
+
+static void hang(struct vm *vm)
+{
+    snprintf(vm->message, sizeof(vm->message), "hung: halted with interrupts off");
+    log_warn("'%s' %s", vm->config.name, vm->message);
+    tell(vm, VM_EVENT_HANG);
+    if (vm->config.on_hang == ACTION_PRESERVE)
+        return;
+    spin_lock(&vm->lock);
+    vm_request_stop(vm, STOP_HANG, NULL);
+    spin_unlock(&vm->lock);
+}
+
+static void look_for_hang(struct vm *vm)
+{
+    u64 due = vm->hang_due, now = rdtsc(), guest_cycles;
+
+    if (due <= now) {
+        /* First: a vCPU that blocks from here on calls. */
+        __atomic_exchange_n(&vm->hang_due, 0, __ATOMIC_SEQ_CST);
+        if (!is_hung(vm, &guest_cycles))
+            return;
+        if (due != 0 && guest_cycles == vm->hang_cycles) {
+            vm->hang_due = UINT64_MAX;
+            hang(vm);
+            return;
+        }
+        vm->hang_cycles = guest_cycles;
+        vm->hang_due = due = now + host_ns_to_tsc(HANG_NS);
+    }
+    next_look = MIN(next_look, due);
+}
+
+u64 lifecycle_deadline(void)
+{
+    return next_look;
+}
+
 static void look_at(struct vm *vm)
 {
     bool parked;
 
+    look_for_hang(vm);
     spin_lock(&vm->lock);
     parked = vm->live_vcpus == 0;
     spin_unlock(&vm->lock);
@@ -545,9 +613,11 @@ bool lifecycle_step(void)
     struct lifecycle_work *work;
     struct vm *vm;
 
-    if (__atomic_exchange_n(&attention, false, __ATOMIC_ACQ_REL))
+    if (__atomic_exchange_n(&attention, false, __ATOMIC_ACQ_REL) || rdtsc() >= next_look) {
+        next_look = UINT64_MAX;
         for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
             look_at(vm);
+    }
     if (list_empty(&works))
         return false;
     work = LIST_ENTRY(works.next, struct lifecycle_work, node);

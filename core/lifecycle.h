@@ -50,17 +50,26 @@ void vm_request_stop(struct vm *vm, enum stop_reason reason, const char *message
 /* Reports that a vCPU has parked. The owner CPU, vm->lock not held. */
 void vm_vcpu_parked(struct vm *vm);
 
+/* All of the partition's vCPUs are blocked, at least the last one with interrupts off. Those that
+ * only an NMI could wake, while no device is set up to send one, hang: after a moment the listener
+ * is told, and on_hang decides. Any CPU, vm->lock not held. */
+void vm_suspect_hang(struct vm *vm);
+
 /* One bounded step of all transitions under way, on CPU 0 with no vCPU attached. True when there
  * was something to do. */
 bool lifecycle_step(void);
 
-/* Calls `event` on every start, stop and crash, and when a partition is about to go for good; for
- * the monitor. */
+/* Host TSC at which a step is due even if nothing happens. CPU 0. */
+u64 lifecycle_deadline(void);
+
+/* Calls `event` on every start, stop, crash and hang, and when a partition is about to go for good;
+ * for the monitor. */
 enum vm_event {
     VM_EVENT_START,
     VM_EVENT_STOP,
     VM_EVENT_CRASH,
     VM_EVENT_RESTART,
+    VM_EVENT_HANG,
     VM_EVENT_UNDEFINE,
 };
 void lifecycle_set_listener(void (*event)(struct vm *vm, enum vm_event what));

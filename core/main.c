@@ -493,7 +493,8 @@ static u64 housekeeping(struct cpu *cpu)
     soon |= monitor_poll();
     if (do_lifecycle(cpu))
         return 0;
-    return soon ? rdtsc() + host_ns_to_tsc(CONSOLE_POLL_NS) : DEADLINE_NONE;
+    return MIN(lifecycle_deadline(),
+               soon ? rdtsc() + host_ns_to_tsc(CONSOLE_POLL_NS) : DEADLINE_NONE);
 }
 
 u64 host_ns_to_tsc(u64 ns)

@@ -481,6 +481,8 @@ static void requeue(struct cpu *cpu, struct vcpu *vcpu, u64 start, u32 sharers)
     if (vcpu->run_state == VCPU_BLOCKED) {
         vcpu->slice_used = 0;
         set_active(vcpu, false);
+        if (vcpu->deaf && __atomic_load_n(&vcpu->vm->active_vcpus, __ATOMIC_SEQ_CST) == 0)
+            vm_suspect_hang(vcpu->vm);
         if (vcpu->wake_deadline != DEADLINE_NONE)
             insert_timer(cpu, vcpu);
         return;

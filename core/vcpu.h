@@ -102,6 +102,7 @@ struct vcpu {
     bool active;           /* counted in vm->active_vcpus */
     bool yielding;         /* its slice ends because it spins */
     bool fresh;            /* woken or moved, and has not run since */
+    bool deaf;             /* as it last blocked: only NMI, INIT or SIPI can wake it */
     struct list run;       /* in the run queue or, with a deadline, in the timer list */
     u64 wake_deadline;     /* host TSC */
     u64 timer_deadline;    /* host TSC of its machine's next timer, as last computed */

@@ -279,6 +279,12 @@ static bool interrupt_waits(const struct vcpu *vcpu)
            machine_extint_pending(vcpu->vm->machine, vcpu->index);
 }
 
+static bool is_deaf(struct vcpu *vcpu)
+{
+    return vcpu->activity == ACTIVITY_WAIT_FOR_SIPI ||
+           !(host.hvm->read_register(vcpu, HVM_RFLAGS) & RFLAGS_IF);
+}
+
 /* vm->lock held. */
 static bool should_block(struct vcpu *vcpu)
 {
@@ -335,6 +341,7 @@ static void offer(struct vcpu *vcpu, struct effects *effects)
     if (vcpu->lapic->events & LAPIC_RESETS)
         take_resets(vcpu);
     if (should_block(vcpu)) {
+        vcpu->deaf = is_deaf(vcpu);
         sched_block(vcpu);
     } else {
         offer_nmi(vcpu);

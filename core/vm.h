@@ -34,6 +34,7 @@ enum stop_reason {
     STOP_REBOOT,   /* the guest's reset */
     STOP_RESET,    /* the monitor's */
     STOP_CRASH,
+    STOP_HANG, /* nothing can wake it: vm_suspect_hang */
 };
 
 #define VM_MESSAGE_SIZE 160
@@ -83,6 +84,9 @@ struct vm {
 
     u32 active_vcpus; /* that run or could run: they share the weight; atomic */
     u64 capped_until; /* host TSC, see cap_charge; atomic */
+    u64 hang_due;     /* host TSC at which it has hung long enough; 0: it does not, UINT64_MAX: it
+                         does, and that has been told; atomic */
+    u64 hang_cycles;  /* its guest_cycles when hang_due was set */
 
     struct vcpu **vcpus; /* machine->vcpu_count of them; NULL while stopped */
     u32 vcpu_count;

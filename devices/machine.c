@@ -217,6 +217,22 @@ void machine_nmi(struct machine *machine, struct effects *effects)
         lapic_lint_rose(&machine->lapics[i], LAPIC_LVT_LINT1, effects);
 }
 
+static bool is_nmi(u64 entry)
+{
+    return !(entry & INTERRUPT_MASKED) && interrupt_mode(entry) == DELIVERY_NMI;
+}
+
+bool machine_may_send_nmi(const struct machine *machine)
+{
+    bool found = false;
+
+    for (u32 pin = 0; pin < IOAPIC_PINS; pin++)
+        found = found || is_nmi(machine->ioapic.redirection[pin]);
+    for (u32 i = 0; i < machine->vcpu_count; i++)
+        found = found || is_nmi(lapic_read(&machine->lapics[i], LAPIC_LVT_LINT0));
+    return found;
+}
+
 /* ---- power-on and reset --------------------------------------------------------------------- */
 
 static void reset_board(struct machine *machine, u64 now)

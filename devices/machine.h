@@ -93,6 +93,9 @@ bool machine_press_power_button(struct machine *machine, struct effects *effects
 /* The board's NMI: to every vCPU that wants it (LINT1). */
 void machine_nmi(struct machine *machine, struct effects *effects);
 
+/* Is a device set up to interrupt by NMI: a pin of the IOAPIC, or a LINT0? */
+bool machine_may_send_nmi(const struct machine *machine);
+
 /* EOI, and a write of IA32_TSC_DEADLINE: what machine_access does for them. */
 void machine_end_of_interrupt(struct machine *machine, u32 vcpu, struct effects *effects);
 void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,

@@ -129,7 +129,7 @@ void monitor_log_output(const char *text, size_t size)
 
 static const char *const event_names[] = {
     [VM_EVENT_START] = "start",     [VM_EVENT_STOP] = "stop",         [VM_EVENT_CRASH] = "crash",
-    [VM_EVENT_RESTART] = "restart", [VM_EVENT_UNDEFINE] = "undefine",
+    [VM_EVENT_RESTART] = "restart", [VM_EVENT_UNDEFINE] = "undefine", [VM_EVENT_HANG] = "hang",
 };
 
 static void write_event(const struct event_note *note)

@@ -37,6 +37,13 @@ static void halt(void)
     __asm__ volatile("cli; hlt");
 }
 
+/* For ever, but for an interrupt. */
+static void rest(void)
+{
+    for (;;)
+        wait_for_interrupt();
+}
+
 static void jump_unmapped(void)
 {
     ((void (*)(void))UNMAPPED)();
@@ -113,6 +120,7 @@ static const struct {
 } faults[] = {
     {"triple",   triple_fault  },
     {"halt",     halt          },
+    {"rest",     rest          },
     {"unmapped", jump_unmapped },
     {"cf9",      reset_cf9     },
     {"keyboard", reset_keyboard},

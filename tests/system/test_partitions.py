@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # SPDX-FileCopyrightText: The Bulkhead authors
 """Partitions side by side: two Linuxes and a small guest, and what each may know of the other."""
+import json
 import re
 
 from harness import AMD, BOTH, ESCAPE, PROMPT, RYZEN, UP, VTX, kernel_release, system_test
@@ -182,6 +183,46 @@ def a_guest_restarts_as_told(machine):
         else:
             assert machine.json(f"destroy {name}")["ok"], name
     counts_on(machine)
+    machine.power_off()
+
+
+HANGS = section("rests", "rest", "") + section("kept", "halt", "vcpus = 2\n").replace(
+    "exit_port", "# ") + section("gone", "halt", "on_hang = destroy\n") + section(
+        "again", "halt", "on_hang = rollback\n")
+
+
+@system_test(HANGS, BOTH, memory=256, cpus=2)
+def a_hang_is_told_and_acted_upon(machine):
+    def next_event():
+        event = json.loads(machine.expect(r'(\{"event"[^\r\n]*\})\r\n')[1])
+        return event["event"], event["name"], event["message"]
+
+    machine.boot()
+    machine.send("batch\r")
+    machine.expect_exact('{"ok":true}\r\n')
+    why = "hung: halted with interrupts off"
+    for name in "rests", "kept":  # whoever can be interrupted does not hang
+        machine.send(f"start {name}\n")
+        assert next_event() == ("start", name, "")
+    assert next_event() == ("hang", "kept", why)
+    machine.send("dump kept\nset kept weight=7\nnmi kept\n")  # only the last one wakes it
+    assert next_event() == ("hang", "kept", why)
+    machine.send("start gone\n")
+    assert next_event() == ("start", "gone", "")
+    assert next_event() == ("hang", "gone", why)
+    assert next_event() == ("stop", "gone", why)
+    machine.send("start again\n")
+    assert next_event() == ("start", "again", "")
+    for _ in range(4):
+        assert next_event() == ("hang", "again", why)
+        assert next_event() == ("restart", "again", why)
+    assert next_event() == ("hang", "again", why)
+    assert next_event() == ("stop", "again", why)  # not for ever
+    machine.send("interactive\r")
+    machine.expect_exact(PROMPT)
+    assert machine.info("rests")["message"] == "" and machine.info("kept")["message"] == why
+    info = machine.info("kept")
+    assert (info["starts"], info["state"], info["on_hang"]) == (1, "blocked", "preserve"), info
     machine.power_off()
 
 

@@ -146,7 +146,7 @@ static void test_defaults(void **state)
     assert_int_equal(a->cap_percent, 0);
     assert_true(a->autostart);
     assert_int_equal(a->on_crash, ACTION_RESTART);
-    assert_int_equal(a->on_hang, ACTION_ROLLBACK);
+    assert_int_equal(a->on_hang, ACTION_PRESERVE);
     assert_int_equal(a->on_reboot, ACTION_RESTART);
     assert_int_equal(a->unknown_msr, UNKNOWN_MSR_FAULT);
     assert_int_equal(a->exit_port, -1);

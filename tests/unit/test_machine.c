@@ -200,6 +200,22 @@ static void test_nmi(void **state)
     assert_int_equal(f.machine->lapics[1].events, LAPIC_EVENT_NMI);
 }
 
+/* Sources of NMIs but LINT1, which is the operator's. */
+static void test_nmi_sources(void **state)
+{
+    u32 nmi = DELIVERY_NMI << INTERRUPT_MODE_SHIFT;
+
+    assert_false(machine_may_send_nmi(f.machine));
+    ioapic_reg_write(0x10 + 2 * 8, 0x31);
+    assert_false(machine_may_send_nmi(f.machine));
+    ioapic_reg_write(0x10 + 2 * 8, nmi);
+    assert_true(machine_may_send_nmi(f.machine));
+    ioapic_reg_write(0x10 + 2 * 8, nmi | INTERRUPT_MASKED);
+    assert_false(machine_may_send_nmi(f.machine));
+    f.machine->lapics[3].registers[LAPIC_LVT_LINT0 >> 4].value = nmi;
+    assert_true(machine_may_send_nmi(f.machine));
+}
+
 static void test_soft_off(void **state)
 {
     out(0x604, 2, PM1_SLP_EN | 4 << PM1_SLP_TYP_SHIFT);
@@ -373,6 +389,7 @@ int main(void)
         DEVICE_TEST(test_pm_timer),
         DEVICE_TEST(test_acpi_mode_and_power_button),
         DEVICE_TEST(test_nmi),
+        DEVICE_TEST(test_nmi_sources),
         DEVICE_TEST(test_soft_off),
         DEVICE_TEST(test_pm_timer_interrupt),
         DEVICE_TEST(test_virtual_wire_ticks),

@@ -1488,7 +1488,7 @@ static void test_config(void **state)
                               "tsc_mhz     = 0\r\n"
                               "autostart   = yes\r\n"
                               "on_crash    = restart\r\n"
-                              "on_hang     = rollback\r\n"
+                              "on_hang     = preserve\r\n"
                               "on_reboot   = restart\r\n"
                               "unknown_msr = fault\r\n"
                               "pv          = all\r\n"
