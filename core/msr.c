@@ -396,15 +396,23 @@ void handle_rdmsr(struct vcpu *vcpu, struct exit *exit)
         set_value(vcpu, value);
 }
 
+/* What this partition's virtual CPUs lack cannot be read either. */
+static bool is_there(struct vcpu *vcpu, const struct msr_range *range, u32 index)
+{
+    u64 value;
+
+    return range && range->write && (!range->read || range->read(vcpu, index, &value));
+}
+
 void handle_wrmsr(struct vcpu *vcpu, struct exit *exit)
 {
     u32 index = exit->msr.index;
     const struct msr_range *range = find(index);
+    bool written = range && range->write && range->write(vcpu, index, exit->msr.value);
 
     /* It may end in a skip that finds no instruction: better to write twice than never. */
-    if (range && range->write ? !range->write(vcpu, index, exit->msr.value)
-                              : !unknown_ignored(vcpu, index, "writes"))
-        vcpu_raise_gp(vcpu);
-    else
+    if (written || (!is_there(vcpu, range, index) && unknown_ignored(vcpu, index, "writes")))
         host.hvm->skip_instruction(vcpu, 0);
+    else
+        vcpu_raise_gp(vcpu);
 }

@@ -124,7 +124,7 @@ ENDS = {
     "stack":    (KEEP, "crashed", "triple fault"),
     "s5":       ("", "stopped", ""),
     "exit":     ("", "stopped", "exited with status 1"),
-    "msr":      ("unknown_msr = ignore\n", "stopped", ""),
+    "msr":      ("unknown_msr = ignore\npv = none\n", "stopped", ""),
     "halt":     ("", None, None),
     "flood":    ("", None, None),
     "cpuid":    ("", None, None),
