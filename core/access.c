@@ -421,6 +421,15 @@ static bool decode(struct vcpu *vcpu, const struct exit *exit, enum insn_mode mo
     return insn_decode(bytes, vcpu_fetch(vcpu, bytes, sizeof(bytes)), mode, insn);
 }
 
+/* Not the instruction that exited: another vCPU has changed the code since. The guest is to run
+ * what is there now. */
+static bool contradicts(const struct insn *insn, bool write)
+{
+    bool stores = insn->operation == INSN_STORE || insn->operation == INSN_STOS;
+
+    return write ? insn->operation == INSN_LOAD : stores;
+}
+
 void handle_memory(struct vcpu *vcpu, struct exit *exit)
 {
     struct insn insn;
@@ -439,6 +448,8 @@ void handle_memory(struct vcpu *vcpu, struct exit *exit)
         vcpu_crash(vcpu, exit, "unknown instruction accesses a device");
         return;
     }
+    if (contradicts(&insn, exit->memory.write))
+        return;
     e.rflags = host.hvm->read_register(vcpu, HVM_RFLAGS);
     vcpu->gpr[GPR_RSP] = host.hvm->read_register(vcpu, HVM_RSP);
     emulators[insn.operation](&e);
@@ -476,7 +487,9 @@ static struct decoded *find_decoded(struct vcpu *vcpu, u64 code)
     return &vcpu->decoded[code * 0x9E3779B97F4A7C15 >> (64 - DECODED_BITS)];
 }
 
-enum exit_kind vcpu_fast_memory(struct vcpu *vcpu, u64 gpa, u64 cr3, u64 rip)
+_Static_assert(INSN_LOAD == false && INSN_STORE == true, "compared with whether it is a write");
+
+enum exit_kind vcpu_fast_memory(struct vcpu *vcpu, u64 gpa, u64 cr3, u64 rip, bool write)
 {
     const volatile u64 *code =
         guest_code_at(&vcpu->vm->memory.ram, cr3, rip, sizeof(vcpu->decoded->code));
@@ -491,7 +504,7 @@ enum exit_kind vcpu_fast_memory(struct vcpu *vcpu, u64 gpa, u64 cr3, u64 rip)
     decoded = find_decoded(vcpu, low);
     if (decoded->code[0] != low || decoded->code[1] != high)
         decode_simple(decoded, low, high);
-    if (decoded->insn.length == 0)
+    if (decoded->insn.length == 0 || decoded->insn.operation != write)
         return EXIT_NONE;
     vcpu->insn_length = decoded->insn.length;
     e.insn = &decoded->insn;

@@ -173,8 +173,8 @@ enum exit_kind vcpu_fast_hypercall(struct vcpu *vcpu);
 enum exit_kind vcpu_fast_hlt(struct vcpu *vcpu);
 enum exit_kind vcpu_fast_rdmsr(struct vcpu *vcpu);
 enum exit_kind vcpu_fast_wrmsr(struct vcpu *vcpu);
-/* A load or store of a device's register by 64-bit code; also sets vcpu->insn_length. */
-enum exit_kind vcpu_fast_memory(struct vcpu *vcpu, u64 gpa, u64 cr3, u64 rip);
+/* A load or store (`write`) of a device's register by 64-bit code; also sets vcpu->insn_length. */
+enum exit_kind vcpu_fast_memory(struct vcpu *vcpu, u64 gpa, u64 cr3, u64 rip, bool write);
 enum exit_kind vcpu_fast_port(struct vcpu *vcpu, u16 port, u8 size, bool write);
 
 /* After such an answer, while vcpu->interrupts_stale: vcpu_offer_interrupts, where that takes no

@@ -105,12 +105,13 @@ static NOINLINE enum exit_kind port_access(struct vcpu *vcpu)
 static NOINLINE enum exit_kind memory_access(struct vcpu *vcpu)
 {
     const struct vmcb *vmcb = vcpu->hvm->vmcb;
+    u64 info = vmcb_exit_info1(vmcb);
     enum exit_kind answered;
 
-    if (vmcb_exit_info1(vmcb) & NPF_FETCH || vmcb_exit_int_info(vmcb) & EVENT_VALID ||
-        !svm_in_64bit_code(vmcb))
+    if (info & NPF_FETCH || vmcb_exit_int_info(vmcb) & EVENT_VALID || !svm_in_64bit_code(vmcb))
         return EXIT_NONE;
-    answered = vcpu_fast_memory(vcpu, vmcb_exit_info2(vmcb), vmcb_cr3(vmcb), vmcb_rip(vmcb));
+    answered = vcpu_fast_memory(vcpu, vmcb_exit_info2(vmcb), vmcb_cr3(vmcb), vmcb_rip(vmcb),
+                                info & NPF_WRITE);
     vcpu->hvm->next_rip = vmcb_rip(vmcb) + vcpu->insn_length;
     return answered;
 }

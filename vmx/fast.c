@@ -19,11 +19,13 @@ static enum exit_kind port_access(struct vcpu *vcpu)
 
 static enum exit_kind memory_access(struct vcpu *vcpu)
 {
-    if (vmread(VMCS_EXIT_QUALIFICATION) & (EPT_FETCH | EPT_NMI_UNBLOCKED) ||
+    u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
+
+    if (qualification & (EPT_FETCH | EPT_NMI_UNBLOCKED) ||
         vmread(VMCS_IDT_VECTORING_INFORMATION) & INTERRUPTION_VALID || !vmx_in_64bit_code())
         return EXIT_NONE;
     return vcpu_fast_memory(vcpu, vmread(VMCS_GUEST_PHYSICAL_ADDRESS), vmread(VMCS_GUEST_CR3),
-                            vmread(VMCS_GUEST_RIP));
+                            vmread(VMCS_GUEST_RIP), qualification & EPT_WRITE);
 }
 
 enum exit_kind vmx_fast_answer(struct vcpu *vcpu)

@@ -81,8 +81,11 @@ enum exit_kind vcpu_fast_port(struct vcpu *v, u16 port, u8 size, bool write)
     return EXIT_PORT;
 }
 
-enum exit_kind vcpu_fast_memory(struct vcpu *v, u64 gpa, u64 cr3, u64 rip)
+static bool wrote;
+
+enum exit_kind vcpu_fast_memory(struct vcpu *v, u64 gpa, u64 cr3, u64 rip, bool write)
 {
+    wrote = write;
     return EXIT_NONE;
 }
 
@@ -1010,6 +1013,21 @@ static void what_waits_for_an_exit_takes_the_long_way(void **state)
     assert_int_equal(vmcb_rip(vmcb), 0x1000);
 }
 
+/* The code may have changed since: shared code compares. */
+static void a_short_access_says_whether_it_is_a_write(void **state)
+{
+    prepare_port_exit();
+    vmcb->control.exit_code = VMEXIT_NPF;
+    vmcb->save.efer |= BIT(10);
+    vmcb->save.cs.attributes |= BIT(9);
+    for (u32 write = 0; write < 2; write++) {
+        wrote = !write;
+        vmcb->control.exit_info1 = write ? NPF_WRITE : 0;
+        svm_fast_answer(&vcpu);
+        assert_int_equal(wrote, write);
+    }
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -1017,6 +1035,7 @@ int main(void)
         TEST(a_short_exit_leaves_nothing_behind),
         TEST(a_short_exit_ends_at_the_deadline),
         TEST(what_waits_for_an_exit_takes_the_long_way),
+        TEST(a_short_access_says_whether_it_is_a_write),
         TEST(clean_bits_follow_changes),
         TEST(asids_come_in_generations),
         TEST(another_cpu_means_another_asid),
