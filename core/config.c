@@ -4,11 +4,11 @@
 #include "core/config.h"
 
 #include "drivers/uart.h"
+#include "lib/edit_distance.h"
 #include "lib/string.h"
 
 #define HOST_SECTION    "host"
 #define SHOWN_SIZE      40 /* of a word in a message, with the NUL */
-#define KEY_SIZE_MAX    16
 #define MEMORY_MIN      (64 * KIB)
 #define PAGE_SIZE       (4 * KIB)
 #define MEMORY_MAX      (64 * TIB)
@@ -586,37 +586,15 @@ static const struct key_table host_table = {host_keys, ARRAY_SIZE(host_keys)};
 
 _Static_assert(ARRAY_SIZE(partition_keys) <= 32, "keys seen are bits of a u32");
 
-/* Levenshtein's distance, by one row of his table. */
-static u32 edit_distance(struct word a, const char *b)
-{
-    u32 row[KEY_SIZE_MAX + 1];
-    size_t size = strlen(b);
-
-    for (u32 j = 0; j <= size; j++)
-        row[j] = j;
-    for (u32 i = 0; i < a.size; i++) {
-        u32 diagonal = row[0];
-
-        row[0] = i + 1;
-        for (u32 j = 0; j < size; j++) {
-            u32 changed = diagonal + (to_lower(a.text[i]) != b[j]);
-
-            diagonal = row[j + 1];
-            row[j + 1] = MIN(changed, MIN(row[j], diagonal) + 1);
-        }
-    }
-    return row[size];
-}
-
 static void unknown_key(const struct key_table *table, struct word key,
                         char error[CONFIG_ERROR_SIZE])
 {
-    struct word compared = {key.text, MIN(key.size, SHOWN_SIZE)};
-    u32 nearest = 0, least = UINT32_MAX;
+    size_t least = SIZE_MAX;
+    u32 nearest = 0;
     char shown[SHOWN_SIZE];
 
     for (u32 i = 0; i < table->count; i++) {
-        u32 distance = edit_distance(compared, table->keys[i].name);
+        size_t distance = edit_distance(key.text, MIN(key.size, SHOWN_SIZE), table->keys[i].name);
 
         if (distance < least) {
             least = distance;

@@ -142,4 +142,15 @@ void vm_free(struct vm *vm, void *memory, u64 pages);
 
 const char *vm_state_name(const struct vm *vm);
 
+/* What it has; while stopped, what it is to have. CPU 0. */
+static inline u32 vm_vcpus(const struct vm *vm)
+{
+    return vm->vcpus ? vm->vcpu_count : vm->config.vcpus;
+}
+
+static inline u64 vm_memory(const struct vm *vm)
+{
+    return vm->vcpus ? vm->memory.size : vm->config.memory;
+}
+
 #endif

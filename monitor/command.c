@@ -3,6 +3,7 @@
 #include "monitor/command.h"
 
 #include "core/host.h"
+#include "lib/edit_distance.h"
 #include "lib/string.h"
 
 #include <stdarg.h>
@@ -151,7 +152,8 @@ static const struct command commands[] = {
         .arguments = "NAME KEY=VALUE...",
         .summary = "add a partition",
         .details = "Adds a partition, with the keys and values of tenants.conf, and starts it\n"
-                   "unless autostart=no. One that cannot be started is not added.",
+                   "unless autostart=no. One that cannot be started is not added; Ctrl-C gives up\n"
+                   "waiting for that, and then it stays.",
         .example = "create web kernel=vmlinuz memory=256M cmdline=\"console=ttyS0 quiet\"",
         .least = 2,
         .most = WORDS_MAX,
@@ -380,7 +382,7 @@ static bool fail_unknown(struct request *request, const char *name)
     size_t least = NEAR_ENOUGH + 1;
 
     while ((command = command_next(command)) != NULL) {
-        size_t distance = words_distance(name, command->name);
+        size_t distance = edit_distance(name, MIN(strlen(name), SHOWN_WORD), command->name);
 
         if (distance < least) {
             least = distance;

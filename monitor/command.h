@@ -49,6 +49,8 @@ struct request {
     struct table table;
     bool measured; /* the table's rows were, and are being printed */
     u32 row;
+    struct run_statistics sum; /* of the row's partition, or of the first `summed` of its vCPUs */
+    u32 summed;
     char cpu_set[CPU_SET_TEXT]; /* of that row */
     struct exit_total exits[EXIT_KIND_COUNT];
 };

@@ -17,6 +17,7 @@
 #define LABELS     96
 #define VALUES_MAX 12
 #define PAGE_BYTES 4096
+#define SUM_STEP   16 /* vCPUs */
 
 extern const char bulkhead_version[]; /* the Makefile's */
 
@@ -31,7 +32,8 @@ struct scope {
     u32 count;
     /* Samples of a partition; of the machine where `vm` is NULL. */
     u32 (*samples)(const struct vm *vm);
-    void (*fill)(const struct vm *vm, u32 index, char *labels, u64 *values);
+    void (*fill)(const struct request *request, char *labels, u64 *values);
+    bool sums; /* from request->sum */
 };
 
 static u32 one(const struct vm *vm)
@@ -48,7 +50,7 @@ static const struct family host_families[] = {
     {"bulkhead_hypervisor_memory_used_bytes", "Of which in use."             },
 };
 
-static void fill_host(const struct vm *vm, u32 index, char *labels, u64 *values)
+static void fill_host(const struct request *request, char *labels, u64 *values)
 {
     struct memory_stats stats = memory_stats();
     const u64 all[] = {1,           __builtin_ia32_rdtsc() - host.boot_tsc,
@@ -62,7 +64,7 @@ static const struct family version_families[] = {
     {"bulkhead_build_info", "Its version, as a label."},
 };
 
-static void fill_version(const struct vm *vm, u32 index, char *labels, u64 *values)
+static void fill_version(const struct request *request, char *labels, u64 *values)
 {
     snprintf(labels, LABELS, "{version=\"%s\"}", bulkhead_version);
     values[0] = 1;
@@ -79,12 +81,12 @@ static u32 count_cpus(const struct vm *vm)
     return cpu_count;
 }
 
-static void fill_cpu(const struct vm *vm, u32 index, char *labels, u64 *values)
+static void fill_cpu(const struct request *request, char *labels, u64 *values)
 {
-    const struct cpu *cpu = cpus[index];
+    const struct cpu *cpu = cpus[request->row];
     const u64 all[] = {cpu->idle_cycles, cpu->own_cycles, cpu->charged - cpu->started};
 
-    snprintf(labels, LABELS, "{cpu=\"%u\"}", index);
+    snprintf(labels, LABELS, "{cpu=\"%u\"}", request->row);
     memcpy(values, all, sizeof(all));
 }
 
@@ -114,20 +116,19 @@ static u64 vstate(const struct vm *vm)
     return strcmp(vm_state_name(vm), "blocked") == 0 ? 2 : states[vm->state];
 }
 
-static void fill_domain(const struct vm *vm, u32 index, char *labels, u64 *values)
+static void fill_domain(const struct request *request, char *labels, u64 *values)
 {
-    struct run_statistics sum;
-
-    vm_statistics(vm, &sum);
+    const struct vm *vm = request->vm;
+    const struct run_statistics *sum = &request->sum;
     const u64 all[] = {
         vstate(vm),
-        vm->vcpus != NULL ? vm->vcpu_count : vm->config.vcpus,
-        vm->vcpus != NULL ? vm->memory.size : vm->config.memory,
+        vm_vcpus(vm),
+        vm_memory(vm),
         vm->vcpus != NULL ? vm->memory.mapped : 0,
-        sum.guest_cycles + sum.host_cycles,
-        sum.guest_cycles,
-        sum.host_cycles,
-        sum.steal_cycles,
+        sum->guest_cycles + sum->host_cycles,
+        sum->guest_cycles,
+        sum->host_cycles,
+        sum->steal_cycles,
         (u64)vm->hypervisor_pages * PAGE_BYTES,
         vm->starts,
         vm->console.written,
@@ -147,11 +148,12 @@ static u32 count_vcpus(const struct vm *vm)
     return vm->vcpus != NULL ? vm->vcpu_count : 0;
 }
 
-static void fill_vcpu(const struct vm *vm, u32 index, char *labels, u64 *values)
+static void fill_vcpu(const struct request *request, char *labels, u64 *values)
 {
-    const struct run_statistics *statistics = &vm->vcpus[index]->statistics;
+    const struct vm *vm = request->vm;
+    const struct run_statistics *statistics = &vm->vcpus[request->row]->statistics;
 
-    snprintf(labels, LABELS, "{domain=\"%s\",vcpu=\"%u\"}", vm->config.name, index);
+    snprintf(labels, LABELS, "{domain=\"%s\",vcpu=\"%u\"}", vm->config.name, request->row);
     values[0] = statistics->guest_cycles + statistics->host_cycles;
     values[1] = statistics->steal_cycles;
 }
@@ -166,27 +168,26 @@ static u32 count_exits(const struct vm *vm)
     return EXIT_KIND_COUNT;
 }
 
-static void fill_exit(const struct vm *vm, u32 index, char *labels, u64 *values)
+static void fill_exit(const struct request *request, char *labels, u64 *values)
 {
-    struct run_statistics sum;
+    u32 kind = request->row;
 
-    vm_statistics(vm, &sum);
-    snprintf(labels, LABELS, "{domain=\"%s\",kind=\"%s\"}", vm->config.name,
-             exit_kind_name((enum exit_kind)index));
-    values[0] = sum.exits[index];
-    values[1] = sum.exit_cycles[index];
+    snprintf(labels, LABELS, "{domain=\"%s\",kind=\"%s\"}", request->vm->config.name,
+             exit_kind_name((enum exit_kind)kind));
+    values[0] = request->sum.exits[kind];
+    values[1] = request->sum.exit_cycles[kind];
 }
 
 #define FAMILIES(of) of, ARRAY_SIZE(of)
 
 static const struct scope scopes[] = {
-    {FAMILIES(host_families),    one,         fill_host   },
-    {FAMILIES(version_families), one,         fill_version},
-    {FAMILIES(cpu_families),     count_cpus,  fill_cpu    },
+    {FAMILIES(host_families),    one,         fill_host,    false},
+    {FAMILIES(version_families), one,         fill_version, false},
+    {FAMILIES(cpu_families),     count_cpus,  fill_cpu,     false},
 #define FIRST_OF_PARTITIONS 3
-    {FAMILIES(domain_families),  one,         fill_domain },
-    {FAMILIES(vcpu_families),    count_vcpus, fill_vcpu   },
-    {FAMILIES(exit_families),    count_exits, fill_exit   },
+    {FAMILIES(domain_families),  one,         fill_domain,  true },
+    {FAMILIES(vcpu_families),    count_vcpus, fill_vcpu,    false},
+    {FAMILIES(exit_families),    count_exits, fill_exit,    true },
 };
 
 _Static_assert(ARRAY_SIZE(domain_families) <= VALUES_MAX, "the largest scope");
@@ -223,7 +224,7 @@ static void put_sample(struct request *request, const struct scope *scope,
     char line[LINE_SIZE], labels[LABELS] = "";
     u64 values[VALUES_MAX], value;
 
-    scope->fill(request->vm, request->row, labels, values);
+    scope->fill(request, labels, values);
     value = values[family - scope->families];
     if (ends_with(family->name, "_seconds") || ends_with(family->name, "_seconds_total")) {
         value = mul_div(value, NS_PER_S, host.tsc_hz);
@@ -242,9 +243,25 @@ static bool find_sample(struct request *request, const struct scope *scope)
         return request->row < scope->samples(NULL);
     while (request->vm != NULL && request->row >= scope->samples(request->vm)) {
         request->vm = vm_next(request->vm);
-        request->row = 0;
+        request->row = request->summed = 0;
     }
     return request->vm != NULL;
+}
+
+/* Adds up some of the partition's vCPUs; true when request->sum has all. */
+static bool sum_up(struct request *request)
+{
+    const struct vm *vm = request->vm;
+    u32 end;
+
+    if (request->summed == 0 || request->summed > vm->vcpu_count) { /* it has stopped meanwhile */
+        request->sum = vm->retired;
+        request->summed = 0;
+    }
+    end = MIN(request->summed + SUM_STEP, vm->vcpu_count);
+    for (; request->summed < end; request->summed++)
+        statistics_add(&request->sum, &vm->vcpus[request->summed]->statistics);
+    return end == vm->vcpu_count;
 }
 
 static enum progress end(struct request *request)
@@ -268,9 +285,11 @@ enum progress run_metrics(struct request *request)
     if (!request->measured) {
         put_head(request, family);
         request->measured = true;
-        request->row = 0;
+        request->row = request->summed = 0;
         request->vm = scope < scopes + FIRST_OF_PARTITIONS ? NULL : vm_next(NULL);
     } else if (find_sample(request, scope)) {
+        if (scope->sums && !sum_up(request))
+            return COMMAND_MORE;
         put_sample(request, scope, family);
         request->row++;
     } else {

@@ -51,8 +51,8 @@ static bool list_row(struct request *request, u32 index, struct value *values)
     vm_statistics(vm, &sum);
     values[0].text = vm->config.name;
     values[1].text = vm_state_name(vm);
-    values[2].number = vm->config.vcpus;
-    values[3].number = vm->config.memory;
+    values[2].number = vm_vcpus(vm);
+    values[3].number = vm_memory(vm);
     values[4].number = cpu_time_ns(&sum);
     values[5].number = statistics_exits(&sum);
     values[6].text = vm->message;
@@ -219,7 +219,7 @@ static void info_share(struct request *request)
     format_cpus(request->vm->config.cpus, cpu_set);
     request_fields(request, columns,
                    (const struct value[]){
-                       {.number = config->vcpus},
+                       {.number = vm_vcpus(request->vm)},
                        {.text = cpu_set},
                        {.number = config->weight},
                        {.number = config->cap_percent},
@@ -262,7 +262,7 @@ static void info_memory(struct request *request)
 
     request_fields(request, columns,
                    (const struct value[]){
-                       {.number = vm->config.memory},
+                       {.number = vm_memory(vm)},
                        {.number = vm->vcpus != NULL ? vm->memory.mapped : 0},
                        {.number = table_pages(vm) * PAGE_BYTES},
                        {.number = (u64)vm->hypervisor_pages * PAGE_BYTES},

@@ -108,7 +108,7 @@ static bool row(struct request *request, u32 index, struct value *values)
     request->vm = vm;
     values[0].text = vm->config.name;
     values[1].text = vm_state_name(vm);
-    values[2].number = vm->vcpus != NULL ? vm->vcpu_count : vm->config.vcpus;
+    values[2].number = vm_vcpus(vm);
     values[3].number = vm->top.values[TOP_MEMORY];
     values[4].number = share(request, vm->top.values[TOP_CPU]);
     values[5].number = share(request, vm->top.values[TOP_STEAL]);

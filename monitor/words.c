@@ -4,8 +4,6 @@
 
 #include "lib/string.h"
 
-#define DISTANCE_MAX 32
-
 static bool is_blank(char c)
 {
     return c == ' ' || c == '\t';
@@ -80,26 +78,4 @@ bool words_take(struct words *words, const char *word)
             remove_words(words, i - 1, 1);
     }
     return words->count < before;
-}
-
-size_t words_distance(const char *a, const char *b)
-{
-    size_t row[DISTANCE_MAX + 1];
-    size_t columns = strlen(b);
-
-    if (strlen(a) >= DISTANCE_MAX || columns >= DISTANCE_MAX)
-        return SIZE_MAX;
-    for (size_t i = 0; i <= columns; i++)
-        row[i] = i;
-    for (; *a != '\0'; a++) {
-        size_t diagonal = row[0]++;
-
-        for (size_t i = 1; i <= columns; i++) {
-            size_t changed = diagonal + (*a != b[i - 1]);
-
-            diagonal = row[i];
-            row[i] = MIN(changed, MIN(row[i], row[i - 1]) + 1);
-        }
-    }
-    return row[columns];
 }

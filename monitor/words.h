@@ -27,8 +27,4 @@ const char *words_take_output(struct words *words, bool *json);
 /* Takes a word out, wherever it stands behind the first; false when it is not there. */
 bool words_take(struct words *words, const char *word);
 
-/* How many letters must be added, left out or changed to make `a` into `b`; SIZE_MAX for words of
- * 32 letters and more. */
-size_t words_distance(const char *a, const char *b);
-
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/config.h"
+#include "lib/edit_distance.h"
 #include "monitor/words.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -86,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         error = words_take_output(&words, &json);
     check_words(&words);
     if (words.count > 0)
-        words_distance(words.word[0], "reboot-host");
+        edit_distance(words.word[0], strlen(words.word[0]), "reboot-host");
     if (error == NULL)
         check_settings(&words, data[0]);
     return 0;

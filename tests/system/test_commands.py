@@ -186,6 +186,8 @@ def set_while_it_runs(machine):
     assert machine.json("set web weight=200 cap=50% on_reboot=destroy")["at_next_start"] == []
     assert machine.json("set web memory=16M vcpus=2 cpus=1")["at_next_start"] == ["memory", "vcpus"]
     assert machine.json("config web")["config"]["memory"] == "16M"
+    for shown in machine.partitions()["web"], machine.info("web"):
+        assert (shown["vcpus"], shown["memory"]) == (1, 8 << 20), shown  # what runs
     machine.wait_until("it has moved", lambda: machine.info("web")["vcpu"][0]["cpu"] == 1)
     assert [cpu["whose"] for cpu in machine.json("host")["cpu"]] == ["", "web/0"]
     assert max(map(len, machine.command("host").splitlines())) <= 80

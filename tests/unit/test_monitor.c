@@ -75,6 +75,7 @@ static struct vm *add_vm(const char *name, enum vm_state state)
     vms[vm_total++] = vm;
     if (state != VM_STOPPED) {
         vm->vcpu_count = 1;
+        vm->memory.size = vm->config.memory;
         vm->vcpus = calloc(1, sizeof(struct vcpu *));
         vm->vcpus[0] = calloc(1, sizeof(struct vcpu));
         vm->vcpus[0]->cpu = &paper_cpus[0];
@@ -598,18 +599,18 @@ static void test_list(void **state)
     struct vm *web = add_vm("web", VM_RUNNING);
 
     strcpy(add_vm("small", VM_CRASHED)->message, "triple fault");
-    web->config.vcpus = 2;
+    web->config.vcpus = 2; /* from its next start on */
     web->vcpus[0]->statistics.guest_cycles = 1500000;
     web->vcpus[0]->statistics.host_cycles = 500000;
     web->vcpus[0]->statistics.exits[EXIT_HLT] = 40;
     web->vcpus[0]->statistics.exits[EXIT_PORT] = 2;
     assert_string_equal(answer("list"),
                         "NAME   STATE    VCPUS   MEMORY  CPU-TIME  EXITS  MESSAGE\r\n"
-                        "web    running      2  256 MiB      2 ms     42  \r\n"
+                        "web    running      1  256 MiB      2 ms     42  \r\n"
                         "small  crashed      1  256 MiB      0 ns      0  triple fault\r\n");
     assert_string_equal(json_answer("list -o json"),
                         "{\"ok\":true,\"partitions\":["
-                        "{\"name\":\"web\",\"state\":\"running\",\"vcpus\":2,"
+                        "{\"name\":\"web\",\"state\":\"running\",\"vcpus\":1,"
                         "\"memory\":268435456,\"cpu_time_ns\":2000000,\"exits\":42,"
                         "\"message\":\"\"},"
                         "{\"name\":\"small\",\"state\":\"crashed\",\"vcpus\":1,"
@@ -1267,6 +1268,41 @@ static void test_metrics(void **state)
     assert_null(strstr(text, "\\r"));
 }
 
+#define MANY 1000
+
+static void discard(void *context, const char *text, size_t size)
+{
+}
+
+/* However many vCPUs there are, a step adds up a few. */
+static void test_metrics_of_many_vcpus(void **state)
+{
+    struct vm *vm = add_vm("web", VM_RUNNING);
+    struct vcpu *one = vm->vcpus[0];
+    struct request request = {
+        .output = {.write = discard, .tsc_hz = host.tsc_hz}
+    };
+    u32 few = 0, many = 0;
+
+    assert_true(command_begin(&request, "metrics"));
+    for (few = 0; command_step(&request) != COMMAND_DONE; few++)
+        ;
+    free(vm->vcpus);
+    vm->vcpus = calloc(MANY, sizeof(vm->vcpus[0]));
+    vm->vcpu_count = MANY;
+    for (u32 i = 0; i < MANY; i++)
+        vm->vcpus[i] = one;
+    one->statistics.exits[EXIT_HLT] = 7;
+    vm->retired.exits[EXIT_HLT] = 5;
+    assert_true(command_begin(&request, "metrics"));
+    for (many = 0; command_step(&request) != COMMAND_DONE; many++)
+        ;
+    /* The samples of each vCPU, and the steps of 13 sums. */
+    assert_true(many > few + 2 * (MANY - 1) + 13 * MANY / 100);
+    assert_non_null(strstr(answer("metrics"),
+                           "bulkhead_domain_exits_total{domain=\"web\",kind=\"hlt\"} 7005\r\n"));
+}
+
 /* Has the partition use as many ticks as two CPUs have in the interval, at most, as the test's
  * clock is the host's. */
 static void use(struct vm *vm, u64 cycles, u64 exits)
@@ -1439,6 +1475,18 @@ static void test_create_that_cannot_start_leaves_nothing(void **state)
     settle();
     EXPECT("error: k is truncated\r\n");
     assert_null(vm_find("web"));
+}
+
+static void test_create_abandoned_stays(void **state)
+{
+    add_image("k");
+    type("create web kernel=k\r");
+    clear();
+    type("\x03");
+    EXPECT("^C\r\n\r" PROMPT);
+    strcpy(vm_find("web")->message, "k is truncated");
+    settled = true;
+    assert_non_null(strstr(answer("list"), "k is truncated"));
 }
 
 static void test_set(void **state)
@@ -1854,12 +1902,14 @@ static const struct CMUnitTest tests[] = {
     TEST(test_dump_of_a_running_one_waits_for_its_owner),
     TEST(test_what_is_done_at_once),
     TEST(test_metrics),
+    TEST(test_metrics_of_many_vcpus),
     TEST(test_top_once),
     TEST(test_top_on_a_terminal),
     TEST(test_top_shows_as_many_as_fit),
     TEST(test_create),
     TEST(test_create_refused),
     TEST(test_create_that_cannot_start_leaves_nothing),
+    TEST(test_create_abandoned_stays),
     TEST(test_set),
     TEST(test_config),
     TEST(test_undefine),

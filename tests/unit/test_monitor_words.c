@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "lib/edit_distance.h"
 #include "monitor/escape.h"
 #include "monitor/words.h"
 
@@ -99,16 +100,16 @@ static void test_the_output_option(void **state)
 
 static void test_distance(void **state)
 {
-    assert_int_equal(words_distance("", ""), 0);
-    assert_int_equal(words_distance("list", "list"), 0);
-    assert_int_equal(words_distance("lst", "list"), 1);
-    assert_int_equal(words_distance("lisst", "list"), 1);
-    assert_int_equal(words_distance("lixt", "list"), 1);
-    assert_int_equal(words_distance("ilst", "list"), 2);
-    assert_int_equal(words_distance("kitten", "sitting"), 3);
-    assert_int_equal(words_distance("", "help"), 4);
-    assert_true(words_distance("0123456789012345678901234567890123456789", "help") == SIZE_MAX);
-    assert_true(words_distance("help", "0123456789012345678901234567890123456789") == SIZE_MAX);
+    assert_int_equal(edit_distance("", 0, ""), 0);
+    assert_int_equal(edit_distance("list", 4, "list"), 0);
+    assert_int_equal(edit_distance("lst", 3, "list"), 1);
+    assert_int_equal(edit_distance("lisst", 5, "list"), 1);
+    assert_int_equal(edit_distance("lixt", 4, "list"), 1);
+    assert_int_equal(edit_distance("ilst", 4, "list"), 2);
+    assert_int_equal(edit_distance("kitten", 6, "sitting"), 3);
+    assert_int_equal(edit_distance("", 0, "help"), 4);
+    assert_int_equal(edit_distance("LIST", 4, "list"), 0);
+    assert_int_equal(edit_distance("0123456789012345678901234567890123456789", 40, "help"), 40);
 }
 
 #define KEY      0x1D
