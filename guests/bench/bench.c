@@ -16,6 +16,7 @@
 #define MSR_APIC_BASE    0x1B
 #define MSR_TSC_ADJUST   0x3B
 #define MSR_TSC_DEADLINE 0x6E0
+#define MSR_X2APIC_ID    0x802
 #define MSR_X2APIC_EOI   0x80B
 #define MSR_X2APIC_SVR   0x80F
 #define MSR_X2APIC_ICR   0x830
@@ -25,8 +26,8 @@
 #define SVR_ENABLE       0x1FF
 #define LVT_DEADLINE     (2 << 17)
 #define ICR_SELF         0x40000
-#define ICR_INIT         0x4500
-#define ICR_SIPI         0x4600
+#define ICR_INIT_OTHERS  0xC4500
+#define ICR_SIPI_OTHERS  0xC4600
 #define CPUID1_X2APIC    (1U << 21)
 #define CR0_WP           (1UL << 16)
 #define CR4_PGE          (1UL << 7)
@@ -40,7 +41,6 @@
 #define PAGE_SIZE        4096
 #define STRING_SIZE      1024
 #define AP_BASE          0x8000UL
-#define AP_ID            1
 #define VENDOR_AMD       0x68747541 /* EBX of leaf 0 */
 #define HALT_TICKS       20000
 #define AP_PATIENCE      100000
@@ -70,6 +70,7 @@ void ap_main(void);
 
 static u64 clock_cost; /* of a batch without operations */
 static bool amd;
+static volatile u64 ap_id;
 static u8 *fresh = (u8 *)FRESH_MEMORY;
 
 /* ---- operations: a batch each, which returns what it took ---------------------------------- */
@@ -151,7 +152,7 @@ static u64 ipi(void)
         u64 before = bench_interrupts;
 
         interrupts_off();
-        wrmsr(MSR_X2APIC_ICR, (u64)AP_ID << 32 | VECTOR_IPI);
+        wrmsr(MSR_X2APIC_ICR, ap_id << 32 | VECTOR_IPI);
         while (bench_interrupts == before) {
             wait_for_interrupt();
             interrupts_off();
@@ -265,6 +266,7 @@ void ap_main(void)
 {
     wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_X2APIC);
     wrmsr(MSR_X2APIC_SVR, SVR_ENABLE);
+    ap_id = rdmsr(MSR_X2APIC_ID);
     ap_up = 1;
     for (;;)
         wait_for_interrupt();
@@ -276,8 +278,8 @@ static bool start_ap(void)
 
     for (const char *from = ap_start; from < ap_end; from++)
         *to++ = (u8)*from;
-    wrmsr(MSR_X2APIC_ICR, (u64)AP_ID << 32 | ICR_INIT);
-    wrmsr(MSR_X2APIC_ICR, (u64)AP_ID << 32 | ICR_SIPI | AP_BASE / PAGE_SIZE);
+    wrmsr(MSR_X2APIC_ICR, ICR_INIT_OTHERS);
+    wrmsr(MSR_X2APIC_ICR, ICR_SIPI_OTHERS | AP_BASE / PAGE_SIZE);
     for (u32 i = 0; i < AP_PATIENCE && !ap_up; i++)
         inb(PORT_UNCLAIMED);
     return ap_up;

@@ -1,15 +1,17 @@
 ; SPDX-License-Identifier: BSD-2-Clause
 ; SPDX-FileCopyrightText: The Bulkhead authors
-; From the Multiboot entry (32-bit, no paging) to guest_main in 64-bit mode, with the first 4 GiB
-; mapped one to one. Touches no floating-point, debug or system-call state: a guest may want to
-; see what it was given.
+; From the Multiboot or PVH entry (32-bit, no paging) to guest_main in 64-bit mode, with the first
+; 4 GiB mapped one to one. PVH, by which Xen starts it (scripts/bench-peers), tells it nothing.
+; Touches no floating-point, debug or system-call state: a guest may want to see what it was given.
 
 MULTIBOOT_MAGIC equ 0x1BADB002
 MULTIBOOT_FLAGS equ 3           ; modules on pages, memory information
+INFO_SIZE       equ 88          ; of the Multiboot information
 CR0_PG          equ 1 << 31
 CR4_PAE         equ 1 << 5
 MSR_EFER        equ 0xC0000080
 EFER_LME        equ 1 << 8
+NOTE_PVH_ENTRY  equ 18          ; XEN_ELFNOTE_PHYS32_ENTRY
 PAGE_TABLE      equ 3           ; present, writable
 PAGE_2M         equ 0x83        ; present, writable, large
 CODE_64         equ 0x08
@@ -22,8 +24,21 @@ section .multiboot
 align 4
     dd MULTIBOOT_MAGIC, MULTIBOOT_FLAGS, -(MULTIBOOT_MAGIC + MULTIBOOT_FLAGS)
 
+section .note.pvh note alloc noexec nowrite align=4
+    dd .name_end - .name, 4, NOTE_PVH_ENTRY
+.name:
+    db "Xen", 0
+.name_end:
+    dd start_pvh
+
+section .rodata
+align 8
+no_information: times INFO_SIZE db 0
+
 section .text
 bits 32
+start_pvh:
+    mov ebx, no_information
 start:
     cli
     cld
