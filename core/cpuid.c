@@ -77,26 +77,40 @@ static const struct rule rules[] = {
 };
 
 /* CR4 bits that need a feature, and those that every x86-64 CPU has. */
-#define CR4_BASE 0x6FFULL /* VME..PGE but PCE, OSFXSR, OSXMMEXCPT */
+#define CR4_BASE 0x7FFULL /* VME to OSXMMEXCPT */
 struct cr4_rule {
     u8 bit;
-    u32 leaf;
+    u8 leaf, subleaf;
     u8 reg;
     u8 feature;
 };
 enum {
+    EAX,
     EBX,
     ECX,
+    EDX,
 };
 static const struct cr4_rule cr4_rules[] = {
-    {11, LEAF_EXTENDED_FEATURES, ECX, 2 }, /* UMIP */
-    {16, LEAF_EXTENDED_FEATURES, EBX, 0 }, /* FSGSBASE */
-    {17, LEAF_FEATURES,          ECX, 17}, /* PCIDE */
-    {18, LEAF_FEATURES,          ECX, 26}, /* OSXSAVE */
-    {20, LEAF_EXTENDED_FEATURES, EBX, 7 }, /* SMEP */
-    {21, LEAF_EXTENDED_FEATURES, EBX, 20}, /* SMAP */
-    {22, LEAF_EXTENDED_FEATURES, ECX, 3 }, /* PKE */
+    {11, LEAF_EXTENDED_FEATURES, 0, ECX, 2 }, /* UMIP */
+    {12, LEAF_EXTENDED_FEATURES, 0, ECX, 16}, /* LA57, in no policy, as are CET to FRED */
+    {16, LEAF_EXTENDED_FEATURES, 0, EBX, 0 }, /* FSGSBASE */
+    {17, LEAF_FEATURES,          0, ECX, 17}, /* PCIDE */
+    {18, LEAF_FEATURES,          0, ECX, 26}, /* OSXSAVE */
+    {20, LEAF_EXTENDED_FEATURES, 0, EBX, 7 }, /* SMEP */
+    {21, LEAF_EXTENDED_FEATURES, 0, EBX, 20}, /* SMAP */
+    {22, LEAF_EXTENDED_FEATURES, 0, ECX, 3 }, /* PKE */
+    {23, LEAF_EXTENDED_FEATURES, 0, ECX, 7 }, /* CET */
+    {24, LEAF_EXTENDED_FEATURES, 0, ECX, 31}, /* PKS */
+    {28, LEAF_EXTENDED_FEATURES, 1, EAX, 26}, /* LAM */
+    {32, LEAF_EXTENDED_FEATURES, 1, EAX, 17}, /* FRED */
 };
+
+static bool has_feature(const struct cr4_rule *rule, const struct cpuid_result *r)
+{
+    const u32 values[] = {r->eax, r->ebx, r->ecx, r->edx};
+
+    return values[rule->reg] & B(rule->feature);
+}
 
 static struct cpuid_result *slot(struct cpuid_policy *policy, u32 leaf)
 {
@@ -194,10 +208,14 @@ static void set_allowed(struct cpuid_policy *policy)
     policy->cr4_allowed = CR4_BASE;
     for (size_t i = 0; i < ARRAY_SIZE(cr4_rules); i++) {
         const struct cr4_rule *rule = &cr4_rules[i];
-        const struct cpuid_result *r = slot(policy, rule->leaf);
+        struct cpuid_result r = {0};
 
-        if ((rule->reg == EBX ? r->ebx : r->ecx) & B(rule->feature))
+        if (rule->leaf <= policy->basic_max)
+            r = cpuid(rule->leaf, rule->subleaf);
+        if (rule->subleaf == 0 && has_feature(rule, slot(policy, rule->leaf)))
             policy->cr4_allowed |= BIT(rule->bit);
+        else if (has_feature(rule, &r))
+            policy->cr4_withheld |= BIT(rule->bit);
     }
     policy->efer_allowed = BIT(0) | BIT(8) | BIT(10); /* SCE, LME, LMA */
     if (slot(policy, 0x80000001)->edx & B(20))
@@ -228,6 +246,11 @@ void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count, u64 tsc_hz, 
 u64 vcpu_cr4_allowed(const struct vcpu *vcpu)
 {
     return vcpu->vm->cpuid->cr4_allowed;
+}
+
+u64 vcpu_cr4_withheld(const struct vcpu *vcpu)
+{
+    return vcpu->vm->cpuid->cr4_withheld;
 }
 
 u64 vcpu_efer_allowed(const struct vcpu *vcpu)

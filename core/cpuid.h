@@ -23,7 +23,7 @@ struct cpuid_policy {
     struct cpuid_result kvm[2]; /* from CPUID_KVM on */
     struct cpuid_result cache[CPUID_CACHE_LEAVES];
     struct cpuid_result xsave[CPUID_XSAVE_LEAVES];
-    u64 cr4_allowed, efer_allowed;
+    u64 cr4_allowed, cr4_withheld, efer_allowed;
 };
 
 _Static_assert(sizeof(struct cpuid_policy) <= 4096, "one page");

@@ -181,8 +181,10 @@ enum exit_kind vcpu_fast_port(struct vcpu *vcpu, u16 port, u8 size, bool write);
  * more than these registers. False: the vCPU has to be left to the scheduler. */
 bool vcpu_fast_offer(struct vcpu *vcpu);
 
-/* What the guest may have in CR4, EFER and XCR0 by the CPUID policy of its partition. */
+/* What the guest may have in CR4, EFER and XCR0 by the CPUID policy of its partition; and what it
+ * may not have in CR4 although this CPU knows it. */
 u64 vcpu_cr4_allowed(const struct vcpu *vcpu);
+u64 vcpu_cr4_withheld(const struct vcpu *vcpu);
 u64 vcpu_efer_allowed(const struct vcpu *vcpu);
 
 #endif

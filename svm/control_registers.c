@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 
-/* CR0 and CR4. The guest may not have all of them for real: caching stays on, as a core without
- * caches would slow its other thread and so another guest; CR4.MCE stays on, as a machine check
- * without it shuts the processor down; and CR4 bits that the CPUID policy hides must fault. What
- * the guest wrote is kept beside the VMCB, and reads exit only while that differs.
- * Source: AMD APM volume 2, "System Control Registers" and "Intercepts of Control Registers". */
+/* CR0 and CR4 are the guest's own: VMRUN and #VMEXIT switch them, the CPU refuses what is not
+ * valid, and all that their bits turn on is switched or intercepted. Writes exit only where that
+ * would do harm: CR0's on CPUs with several threads a core, as a core without caches would slow its
+ * other thread and so another guest; CR4's where the CPU has bits that the CPUID policy hides,
+ * which must fault. A machine check with CR4.MCE clear is a shutdown, which is intercepted.
+ *
+ * CD and NW that are set at an exit, as they are at reset, are taken out of the VMCB: firmware
+ * often leaves them set. While they are hidden so, CR0 exits. Source: AMD APM volume 2, "System
+ * Control Registers" and "Intercepts of Control Registers". */
 
 #include "svm/svm.h"
 
@@ -14,11 +18,10 @@
 #define CR0_DEFINED                                                                                \
     (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_CACHE_BITS |      \
      CR0_PG)
-#define CR0_HIGH  (~0xFFFFFFFFULL)
-#define CR0_MSW   (CR0_PE | CR0_MP | CR0_EM | CR0_TS)
-#define CR3_PCID  0xFFFULL
-#define CR4_FIXED CR4_MCE
-#define CR8_TPR   0xFULL
+#define CR0_HIGH (~0xFFFFFFFFULL)
+#define CR0_MSW  (CR0_PE | CR0_MP | CR0_EM | CR0_TS)
+#define CR3_PCID 0xFFFULL
+#define CR8_TPR  0xFULL
 
 enum cr_operation {
     CR_MOV_TO,
@@ -30,7 +33,7 @@ enum cr_operation {
 
 struct cr_access {
     enum cr_operation operation;
-    u8 gpr;
+    u8 cr, gpr;
     u8 length;
 };
 
@@ -90,6 +93,7 @@ static bool decode(struct vcpu *vcpu, struct cr_access *access)
     if (at + 1 >= count || bytes[at] != OPCODE_ESCAPE)
         return false;
     access->operation = cr_operation(bytes[at + 1], bytes[at + 2]);
+    access->cr = MODRM_REG(bytes[at + 2]);
     access->gpr = (u8)(MODRM_RM(bytes[at + 2]) | (rex & REX_B) << 3);
     access->length = insn_length(bytes, count, mode);
     return access->operation == CR_OTHER || access->length != 0;
@@ -110,18 +114,18 @@ static void write_gpr(struct vcpu *vcpu, u8 gpr, u64 value)
         vcpu->gpr[gpr] = value;
 }
 
-/* CR0 writes exit when they change more than TS and MP; all of them while CD or NW is hidden, as
- * the CPU compares with the VMCB's value. */
+/* The selective intercept, of writes that change more than TS and MP, compares with the VMCB's
+ * value: it does not do while CD or NW is hidden. */
 static void update_intercepts(struct vcpu *vcpu)
 {
     struct hvm_vcpu *hvm = vcpu->hvm;
     bool cr0_hidden = hvm->cr0_cache_bits != 0;
-    bool cr4_hidden = hvm->cr4 != vmcb_cr4(hvm->vmcb);
+    bool cr4_watched = !svm_cpuid.own_cr || vcpu_cr4_withheld(vcpu) != 0;
 
-    vmcb_set_cr_intercepts(hvm->vmcb, (cr0_hidden ? CR_BIT(0) : 0) | (cr4_hidden ? CR_BIT(4) : 0),
-                           (cr0_hidden ? CR_BIT(0) : 0) | CR_BIT(4) |
+    vmcb_set_cr_intercepts(hvm->vmcb, cr0_hidden ? CR_BIT(0) : 0,
+                           (cr0_hidden ? CR_BIT(0) : 0) | (cr4_watched ? CR_BIT(4) : 0) |
                                (hvm->tpr_masks ? CR_BIT(8) : 0));
-    vmcb_set_intercept(hvm->vmcb, INTERCEPT_CR0_SELECTIVE, true);
+    vmcb_set_intercept(hvm->vmcb, INTERCEPT_CR0_SELECTIVE, !svm_cpuid.own_cr || svm_cpuid.smt);
 }
 
 void svm_watch_tpr(struct vcpu *vcpu, bool masks)
@@ -149,11 +153,8 @@ void svm_set_cr0(struct vcpu *vcpu, u64 value)
 
 void svm_set_cr4(struct vcpu *vcpu, u64 value)
 {
-    struct hvm_vcpu *hvm = vcpu->hvm;
-
-    hvm->cr4 = value;
-    vmcb_set_cr4(hvm->vmcb, value | CR4_FIXED);
-    hvm->flush = true;
+    vmcb_set_cr4(vcpu->hvm->vmcb, value);
+    vcpu->hvm->flush = true;
     update_intercepts(vcpu);
 }
 
@@ -166,7 +167,7 @@ static bool in_64bit_code(struct vcpu *vcpu)
 static bool cr0_valid(struct vcpu *vcpu, u64 value)
 {
     bool paging = svm_cr0(vcpu) & CR0_PG;
-    u64 efer = vmcb_efer(vcpu->hvm->vmcb), cr4 = vcpu->hvm->cr4;
+    u64 efer = vmcb_efer(vcpu->hvm->vmcb), cr4 = vmcb_cr4(vcpu->hvm->vmcb);
     struct segment cs;
 
     if (value & CR0_HIGH || (value & CR0_NW && !(value & CR0_CD)) ||
@@ -182,15 +183,15 @@ static bool cr0_valid(struct vcpu *vcpu, u64 value)
 
 static bool cr4_valid(struct vcpu *vcpu, u64 value)
 {
-    struct hvm_vcpu *hvm = vcpu->hvm;
-    bool long_mode = vmcb_efer(hvm->vmcb) & EFER_LMA;
-    u64 changed = value ^ hvm->cr4;
+    const struct vmcb *vmcb = vcpu->hvm->vmcb;
+    bool long_mode = vmcb_efer(vmcb) & EFER_LMA;
+    u64 changed = value ^ vmcb_cr4(vmcb);
 
     if (value & ~vcpu_cr4_allowed(vcpu))
         return false;
     if (long_mode && (!(value & CR4_PAE) || changed & CR4_LA57))
         return false;
-    return !(changed & value & CR4_PCIDE) || (long_mode && !(vmcb_cr3(hvm->vmcb) & CR3_PCID));
+    return !(changed & value & CR4_PCIDE) || (long_mode && !(vmcb_cr3(vmcb) & CR3_PCID));
 }
 
 /* Long mode is active while it is enabled and paging is on. */
@@ -249,6 +250,14 @@ void svm_exit_cr0_write(struct vcpu *vcpu, struct exit *exit)
     svm_skip_instruction(vcpu, access.length);
 }
 
+bool svm_refuses_cr4(struct vcpu *vcpu)
+{
+    struct cr_access access;
+
+    return decode(vcpu, &access) && access.operation == CR_MOV_TO && access.cr == 4 &&
+           !cr4_valid(vcpu, read_gpr(vcpu, access.gpr));
+}
+
 void svm_exit_cr4_write(struct vcpu *vcpu, struct exit *exit)
 {
     struct cr_access access;
@@ -304,19 +313,10 @@ void svm_exit_cr0_read(struct vcpu *vcpu, struct exit *exit)
     vcpu->hvm->cr0_read_once = true;
 }
 
-void svm_exit_cr4_read(struct vcpu *vcpu, struct exit *exit)
-{
-    struct cr_access access;
-
-    exit->kind = EXIT_CR;
-    if (!decode(vcpu, &access) || access.operation != CR_MOV_FROM)
-        return;
-    write_gpr(vcpu, access.gpr, vcpu->hvm->cr4);
-    svm_skip_instruction(vcpu, access.length);
-}
-
 void svm_control_registers_after_exit(struct vcpu *vcpu)
 {
+    if (vmcb_cr0(vcpu->hvm->vmcb) & CR0_CACHE_BITS)
+        svm_set_cr0(vcpu, svm_cr0(vcpu));
     if (!vcpu->hvm->cr0_read_once)
         return;
     vcpu->hvm->cr0_read_once = false;

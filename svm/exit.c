@@ -5,11 +5,14 @@
 
 #include "core/log.h"
 #include "core/vm.h"
+#include "drivers/cpu.h"
+#include "svm/msr.h"
 #include "svm/svm.h"
 
 #define EXIT_CODE_MASK 0xFFFFFFFFU
 
 #define PREFIX_ADDRESS_SIZE 0x67
+#define MCG_STATUS_MCIP     BIT(2)
 
 /* What the CPU does not say of a string instruction is in its prefixes: OUTS's segment, where
  * there are no decode assists, and the address size, which emulators leave out. */
@@ -113,13 +116,21 @@ static void exit_rdpmc(struct vcpu *vcpu, struct exit *exit)
     exit->kind = EXIT_CR;
 }
 
+/* With the guest's CR4.MCE clear a machine check shuts down. */
+static void exit_shutdown(struct vcpu *vcpu, struct exit *exit)
+{
+    u64 status;
+
+    exit->kind = rdmsr_try(MSR_MCG_STATUS, &status) && status & MCG_STATUS_MCIP ? EXIT_MACHINE_CHECK
+                                                                                : EXIT_TRIPLE_FAULT;
+}
+
 /* A code has a function, or else a kind; without both it is unhandled. */
 static const struct {
     enum exit_kind kind;
     void (*translate)(struct vcpu *vcpu, struct exit *exit);
 } exits[VMEXIT_TABLE_END] = {
     [VMEXIT_CR0_READ] = {.translate = svm_exit_cr0_read},
-    [VMEXIT_CR4_READ] = {.translate = svm_exit_cr4_read},
     [VMEXIT_CR0_WRITE] = {.translate = svm_exit_cr0_write},
     [VMEXIT_CR0_SELECTIVE] = {.translate = svm_exit_cr0_write},
     [VMEXIT_CR4_WRITE] = {.translate = svm_exit_cr4_write},
@@ -142,7 +153,7 @@ static const struct {
     [VMEXIT_HLT] = {.kind = EXIT_HLT},
     [VMEXIT_IOIO] = {.translate = exit_ioio},
     [VMEXIT_MSR] = {.translate = exit_msr},
-    [VMEXIT_SHUTDOWN] = {.kind = EXIT_TRIPLE_FAULT},
+    [VMEXIT_SHUTDOWN] = {.translate = exit_shutdown},
     [VMEXIT_VMMCALL] = {.kind = EXIT_HYPERCALL},
     [VMEXIT_XSETBV] = {.kind = EXIT_XSETBV},
     [VMEXIT_VMRUN] = {.kind = EXIT_UNDEFINED},
@@ -192,6 +203,9 @@ void svm_translate_exit(struct vcpu *vcpu, struct exit *exit)
     hvm->next_rip = svm_cpuid.features & SVM_NRIP_SAVE ? vmcb_next_rip(hvm->vmcb) : 0;
     if (code == VMEXIT_NPF) {
         exit_nested_page_fault(vcpu, exit);
+    } else if (code == (u32)VMEXIT_INVALID && svm_cpuid.tcg && svm_refuses_cr4(vcpu)) {
+        svm_inject_exception(vcpu, VECTOR_GP, true, 0);
+        exit->kind = EXIT_CR;
     } else if (code == (u32)VMEXIT_INVALID) {
         log_invalid(vcpu);
         exit->kind = EXIT_ENTRY_FAILURE;

@@ -25,7 +25,6 @@
 #define CODE_MOV_TO_CR0    0xC0220F
 #define CODE_MOV_TO_CR4    0xE0220F
 #define CODE_MOV_FROM_CR0  0xC0200F
-#define CODE_MOV_FROM_CR4  0xE0200F
 #define CODE_MOV_CR_LENGTH 3
 #define CODE_CR_MASK       0xF8FFFF
 #define CODE_RM_SHIFT      16
@@ -74,9 +73,6 @@ static NOINLINE enum exit_kind cr_access(struct vcpu *vcpu)
         return svm_mov_to_cr4(vcpu, *gpr) ? EXIT_CR : EXIT_NONE;
     case CODE_MOV_FROM_CR0:
         *gpr = svm_cr0(vcpu);
-        return EXIT_CR;
-    case CODE_MOV_FROM_CR4:
-        *gpr = vcpu->hvm->cr4;
         return EXIT_CR;
     default:
         return EXIT_NONE;
@@ -151,7 +147,6 @@ enum exit_kind svm_fast_answer(struct vcpu *vcpu)
     case VMEXIT_CR0_WRITE:
     case VMEXIT_CR4_WRITE:
     case VMEXIT_CR0_READ:
-    case VMEXIT_CR4_READ:
         return cr_access(vcpu);
     case VMEXIT_NPF:
         return memory_access(vcpu);

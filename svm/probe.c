@@ -18,18 +18,23 @@ enum cpuid_leaf {
     CPUID_EXTENDED_FEATURES = 0x80000001,
     CPUID_SIZES = 0x80000008,
     CPUID_SVM = 0x8000000A,
+    CPUID_CORE = 0x8000001E,
 };
 
 /* Fn0000_0001 */
 #define ECX_HYPERVISOR BIT(31)
 /* Fn8000_0001 */
-#define ECX_SVM     BIT(2)
-#define EDX_PAGE1GB BIT(26)
-#define EDX_RDTSCP  BIT(27)
+#define ECX_SVM      BIT(2)
+#define EDX_PAGE1GB  BIT(26)
+#define EDX_RDTSCP   BIT(27)
+#define ECX_TOPOLOGY BIT(22)
 /* Fn8000_0008 EBX */
 #define EBX_INVLPGB BIT(3)
 #define EBX_RDPRU   BIT(4)
 #define EBX_MCOMMIT BIT(8)
+
+/* Fn8000_001E EBX */
+#define EBX_THREADS_LESS_1(ebx) ((u8)((ebx) >> 8))
 
 #define VM_CR_LOCK   BIT(3)
 #define VM_CR_SVMDIS BIT(4)
@@ -42,6 +47,7 @@ enum cpuid_leaf {
 #define NAME_SVM        "SVM"
 #define NAME_HUGE_PAGES "1 GiB nested pages"
 #define NAME_RDTSCP     "RDTSCP"
+#define NAME_OWN_CR     "guest-owned CR0 and CR4"
 
 struct svm_cpuid svm_cpuid;
 
@@ -109,7 +115,7 @@ static void drop_unwanted(struct svm_cpuid *found)
 struct svm_cpuid svm_read_cpuid(void)
 {
     u32 max = cpuid(CPUID_EXTENDED_MAX, 0).eax;
-    struct svm_cpuid found = {.tcg = is_tcg()};
+    struct svm_cpuid found = {.tcg = is_tcg(), .own_cr = !host_without(NAME_OWN_CR)};
 
     if (max >= CPUID_EXTENDED_FEATURES) {
         struct cpuid_result r = cpuid(CPUID_EXTENDED_FEATURES, 0);
@@ -117,6 +123,7 @@ struct svm_cpuid svm_read_cpuid(void)
         found.svm = r.ecx & ECX_SVM;
         found.rdtscp = r.edx & EDX_RDTSCP;
         found.huge_pages = r.edx & EDX_PAGE1GB;
+        found.smt = r.ecx & ECX_TOPOLOGY && EBX_THREADS_LESS_1(cpuid(CPUID_CORE, 0).ebx) != 0;
     }
     if (max >= CPUID_SIZES) {
         struct cpuid_result r = cpuid(CPUID_SIZES, 0);
@@ -191,6 +198,7 @@ static void fill_report(struct hvm_report *report)
                                                             : features[i].lacking);
     report_feature(report, NAME_HUGE_PAGES, svm_cpuid.huge_pages ? FEATURE_USED : FEATURE_ABSENT);
     report_feature(report, NAME_RDTSCP, svm_cpuid.rdtscp ? FEATURE_USED : FEATURE_ABSENT);
+    report_feature(report, NAME_OWN_CR, svm_cpuid.own_cr ? FEATURE_USED : FEATURE_UNUSED);
     report->nested_large_sizes = NESTED_2M | (svm_cpuid.huge_pages ? NESTED_1G : 0);
     report->tsc_scaling = svm_cpuid.features & SVM_TSC_RATIO;
     report->entry_deadline = false;

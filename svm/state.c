@@ -171,7 +171,7 @@ static void save_system_registers(struct vcpu *vcpu, struct vcpu_state *state)
     state->cr0 = svm_cr0(vcpu);
     state->cr2 = vmcb_cr2(vmcb);
     state->cr3 = vmcb_cr3(vmcb);
-    state->cr4 = vcpu->hvm->cr4;
+    state->cr4 = vmcb_cr4(vmcb);
     state->cr8 = lapic_read(vcpu->lapic, LAPIC_TPR) >> TPR_CLASS_SHIFT;
     state->dr6 = vmcb_dr6(vmcb);
     state->dr7 = vmcb_dr7(vmcb);
@@ -245,7 +245,7 @@ u64 svm_read_register(struct vcpu *vcpu, enum hvm_register which)
     case HVM_CR0:
         return svm_cr0(vcpu);
     case HVM_CR4:
-        return vcpu->hvm->cr4;
+        return vmcb_cr4(vcpu->hvm->vmcb);
     case HVM_EFER:
         return vmcb_efer(vcpu->hvm->vmcb) & ~EFER_SVME;
     default:

@@ -224,7 +224,7 @@ static void tpr_from_vmcb(struct vcpu *vcpu)
 
 void svm_notice_xcr0(struct vcpu *vcpu)
 {
-    if (svm_cpuid.tcg && vcpu->hvm->cr4 & CR4_OSXSAVE)
+    if (svm_cpuid.tcg && vmcb_cr4(vcpu->hvm->vmcb) & CR4_OSXSAVE)
         vcpu->xcr0 = read_xcr0();
 }
 

@@ -32,7 +32,9 @@ struct svm_cpuid {
     u32 features; /* enum svm_feature */
     u32 asids;    /* ASIDs are 0 (the host's) to asids - 1 */
     bool svm, rdtscp, rdpru, invlpgb, mcommit, huge_pages;
-    bool tcg; /* no CPU, but QEMU's TCG, some of whose faults are worked around */
+    bool smt;    /* several threads a core */
+    bool own_cr; /* CR0 and CR4 are the guest's own: see control_registers.c */
+    bool tcg;    /* no CPU, but QEMU's TCG, some of whose faults are worked around */
 };
 
 /* The boot CPU's, from probe on; every other CPU has at least as much. */
@@ -61,7 +63,6 @@ struct hvm_vcpu {
     bool flush;         /* translations of this guest must be dropped before the next entry */
     u64 next_rip;       /* of the instruction that exited, 0: hardware did not say */
     u64 cr0_cache_bits; /* CD and NW as the guest sees them: never in the VMCB */
-    u64 cr4;            /* as the guest sees it */
     u64 dr[4];          /* while detached */
     u64 tsc_aux;        /* while detached */
     bool nmi_blocked;
@@ -163,7 +164,6 @@ void svm_notice_xcr0(struct vcpu *vcpu);
 #define CR0_PG BIT(31)
 
 #define CR4_PAE     BIT(5)
-#define CR4_MCE     BIT(6)
 #define CR4_LA57    BIT(12)
 #define CR4_PCIDE   BIT(17)
 #define CR4_OSXSAVE BIT(18)
@@ -195,9 +195,12 @@ bool svm_mov_to_cr4(struct vcpu *vcpu, u64 value);
 
 void svm_exit_cr0_read(struct vcpu *vcpu, struct exit *exit);
 void svm_exit_cr0_write(struct vcpu *vcpu, struct exit *exit);
-void svm_exit_cr4_read(struct vcpu *vcpu, struct exit *exit);
 void svm_exit_cr4_write(struct vcpu *vcpu, struct exit *exit);
 void svm_exit_cr8_write(struct vcpu *vcpu, struct exit *exit);
+
+/* Was the guest about to write to CR4 what must fault? On QEMU's TCG (7.2) such a write ends in
+ * VMEXIT_INVALID. */
+bool svm_refuses_cr4(struct vcpu *vcpu);
 
 /* Lets CR8 writes exit, or no longer: while they do, one may open an interrupt's way. */
 void svm_watch_tpr(struct vcpu *vcpu, bool masks);

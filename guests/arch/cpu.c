@@ -200,12 +200,15 @@ static u64 write_and_read_cr4(u64 value)
     return value;
 }
 
-/* Bits to flip, one after another. */
+/* Bits to flip, one after another. QEMU's TCG refuses none of the last four of CR0, nor the last of
+ * CR4: `unchecked=skip` leaves them out. */
 static const u64 cr0_bits[] = {
-    1 << 0,  1 << 1,  1 << 2,  1 << 3,     1 << 4,     1 << 5,     1 << 6,
-    1 << 16, 1 << 18, 1 << 28, 1ULL << 29, 1ULL << 30, 3ULL << 29, 1ULL << 31,
+    1 << 1,  1 << 2,     1 << 3,     1 << 4,  1 << 5, 1 << 6,     1 << 16,
+    1 << 18, 1ULL << 30, 3ULL << 29, 1 << 28, 1 << 0, 1ULL << 29, 1ULL << 31,
 };
-static const u8 cr4_bits[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 19, 20, 21, 24, 63};
+static const u8 cr4_bits[] = {0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 12, 13, 14, 15, 19, 20, 21, 24, 63, 5};
+#define CR0_UNCHECKED 4
+#define CR4_UNCHECKED 1
 
 static void ask_msw(void)
 {
@@ -221,15 +224,17 @@ static void ask_msw(void)
 
 void ask_control_registers(void)
 {
+    bool skip = guest_option_is("unchecked", "skip");
+
     answer("CR0", read_cr0());
-    for (size_t i = 0; i < ARRAY_SIZE(cr0_bits); i++) {
+    for (size_t i = 0; i < ARRAY_SIZE(cr0_bits) - (skip ? CR0_UNCHECKED : 0); i++) {
         u64 value = write_and_read_cr0(read_cr0() ^ cr0_bits[i]);
         guest_print("CR0 with %x flipped: %x, ", cr0_bits[i], value);
         answer_trap("write");
     }
     ask_msw();
     answer("CR4", read_cr4());
-    for (size_t i = 0; i < ARRAY_SIZE(cr4_bits); i++) {
+    for (size_t i = 0; i < ARRAY_SIZE(cr4_bits) - (skip ? CR4_UNCHECKED : 0); i++) {
         u64 value = write_and_read_cr4(read_cr4() ^ 1ULL << cr4_bits[i]);
         guest_print("CR4 with bit %u flipped: %x, ", (u64)cr4_bits[i], value);
         answer_trap("write");

@@ -15,8 +15,18 @@
 
 #include "drivers/cpu.h"
 
+static u64 mcg_status;
+
+static bool model_rdmsr_try(u32 msr, u64 *value)
+{
+    assert_int_equal(msr, 0x17A);
+    *value = mcg_status;
+    return true;
+}
+
 static void model_wrmsr(u32 msr, u64 value);
-#define wrmsr model_wrmsr
+#define wrmsr     model_wrmsr
+#define rdmsr_try model_rdmsr_try
 
 #include "svm/control_registers.c"
 #include "svm/events.c"
@@ -38,7 +48,7 @@ static struct vmcb *vmcb;
 static u8 code[INSN_MAX_LENGTH];
 static size_t code_size;
 static enum insn_mode mode;
-static u64 cr4_allowed;
+static u64 cr4_allowed, cr4_withheld;
 
 /* What the make-believe CPU does, and saw. */
 static void (*guest)(struct vmcb *vmcb, u64 gpr[GPR_COUNT]);
@@ -70,6 +80,11 @@ enum insn_mode vcpu_insn_mode(struct vcpu *v)
 u64 vcpu_cr4_allowed(const struct vcpu *v)
 {
     return cr4_allowed;
+}
+
+u64 vcpu_cr4_withheld(const struct vcpu *v)
+{
+    return cr4_withheld;
 }
 
 /* Shared code's short answers. */
@@ -259,7 +274,8 @@ static int set_up(void **state)
     vmcb = vcpu.hvm->vmcb;
     vmcb_set_efer(vmcb, EFER_SVME);
     svm_set_cr0(&vcpu, CR0_PE);
-    cr4_allowed = CR4_PAE | CR4_MCE;
+    cr4_allowed = CR4_PAE;
+    cr4_withheld = mcg_status = 0;
     svm_ops.attach(&cpu[0], &vcpu);
     CODE(INSN_MODE_32, "\x90");
     return 0;
@@ -899,20 +915,78 @@ static void cr4_keeps_to_the_policy(void **state)
     CODE(INSN_MODE_32, "\x0F\x22\xE3"); /* MOV CR4, EBX */
     vcpu.gpr[GPR_RBX] = CR4_PAE;
     assert_int_equal(run(moves_to_cr4).kind, EXIT_CR);
-    assert_int_equal(vcpu.hvm->cr4, CR4_PAE);
-    assert_int_equal(vmcb_cr4(vmcb), CR4_PAE | CR4_MCE);
+    assert_int_equal(vmcb_cr4(vmcb), CR4_PAE);
     assert_true(vcpu.hvm->flush);
-    run(interrupted);
-    assert_true(seen.control.intercept_cr_read & BIT(4));
-    vcpu.gpr[GPR_RBX] = CR4_PAE | CR4_MCE;
-    run(moves_to_cr4);
-    run(interrupted);
-    assert_false(seen.control.intercept_cr_read & BIT(4));
-    assert_true(seen.control.intercept_cr_write & BIT(4));
     vcpu.gpr[GPR_RBX] = CR4_PAE | CR4_LA57;
     run(moves_to_cr4);
     assert_int_equal(EVENT_VECTOR(vmcb_event_injection(vmcb)), VECTOR_GP);
-    assert_int_equal(vmcb_cr4(vmcb), CR4_PAE | CR4_MCE);
+    assert_int_equal(vmcb_cr4(vmcb), CR4_PAE);
+}
+
+static bool cr_write_exits(u32 cr)
+{
+    svm_set_cr0(&vcpu, CR0_PE);
+    run(interrupted);
+    return cr ? seen.control.intercept_cr_write & BIT(cr)
+              : seen.control.intercepts[INTERCEPT_CR0_SELECTIVE / 32] &
+                    BIT(INTERCEPT_CR0_SELECTIVE % 32);
+}
+
+static void control_registers_are_the_guests_where_that_is_harmless(void **state)
+{
+    assert_true(cr_write_exits(0) && cr_write_exits(4));
+    svm_cpuid.own_cr = true;
+    assert_false(cr_write_exits(0) || cr_write_exits(4));
+    svm_cpuid.smt = true;
+    assert_true(cr_write_exits(0));
+    cr4_withheld = CR4_LA57;
+    assert_true(cr_write_exits(4));
+}
+
+static void clears_caching(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->save.cr0 |= CR0_CD;
+    v->control.exit_code = VMEXIT_INTR;
+}
+
+static void caching_comes_back_with_an_exit(void **state)
+{
+    svm_cpuid.own_cr = true;
+    svm_set_cr0(&vcpu, CR0_PE);
+    run(clears_caching);
+    assert_int_equal(vmcb_cr0(vmcb), CR0_PE | CR0_ET);
+    assert_int_equal(svm_cr0(&vcpu), CR0_PE | CR0_ET | CR0_CD);
+    run(interrupted);
+    assert_true(seen.control.intercept_cr_write & BIT(0) &&
+                seen.control.intercept_cr_read & BIT(0));
+}
+
+static void is_refused(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_INVALID;
+}
+
+static void tcg_refuses_cr4(void **state)
+{
+    svm_cpuid.tcg = true;
+    CODE(INSN_MODE_32, "\x0F\x22\xE3"); /* MOV CR4, EBX */
+    vcpu.gpr[GPR_RBX] = CR4_PAE;
+    assert_int_equal(run(is_refused).kind, EXIT_ENTRY_FAILURE);
+    vcpu.gpr[GPR_RBX] = CR4_LA57;
+    assert_int_equal(run(is_refused).kind, EXIT_CR);
+    assert_int_equal(EVENT_VECTOR(vmcb_event_injection(vmcb)), VECTOR_GP);
+}
+
+static void shuts_down(struct vmcb *v, u64 gpr[GPR_COUNT])
+{
+    v->control.exit_code = VMEXIT_SHUTDOWN;
+}
+
+static void a_machine_check_without_mce_shuts_down(void **state)
+{
+    assert_int_equal(run(shuts_down).kind, EXIT_TRIPLE_FAULT);
+    mcg_status = 4; /* MCIP */
+    assert_int_equal(run(shuts_down).kind, EXIT_MACHINE_CHECK);
 }
 
 static void moves_to_cr8(struct vmcb *v, u64 gpr[GPR_COUNT])
@@ -1062,6 +1136,10 @@ int main(void)
         TEST(bad_cr0_faults),
         TEST(long_mode_follows_paging),
         TEST(cr4_keeps_to_the_policy),
+        TEST(control_registers_are_the_guests_where_that_is_harmless),
+        TEST(caching_comes_back_with_an_exit),
+        TEST(tcg_refuses_cr4),
+        TEST(a_machine_check_without_mce_shuts_down),
         TEST(cr8_is_watched_while_it_masks),
         TEST(permission_maps_trap_by_default),
     };
