@@ -36,7 +36,7 @@ $(BUILD)/%.o: %.c Makefile
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # What no exit runs through is built for size.
-SMALL := boot/% loader/% monitor/% drivers/% core/config core/main core/dump core/guest_port core/lifecycle core/log \
+SMALL := boot/% loader/% monitor/% drivers/% core/config core/main core/mitigations core/dump core/guest_port core/lifecycle core/log \
          core/panic core/port core/smp core/vm lib/edit_distance lib/format mm/frame mm/host_space mm/pool \
          vmx/capability svm/probe
 $(filter $(SMALL:%=$(BUILD)/%.o),$(OBJECTS)): CFLAGS += -Os
@@ -45,7 +45,7 @@ $(filter $(SMALL:%=$(BUILD)/%.o),$(OBJECTS)): CFLAGS += -Os
 HOT := vmx/fast svm/fast devices/% core/access core/cpuid core/msr core/vcpu_run mm/guest_walk
 $(filter $(HOT:%=$(BUILD)/%.o),$(OBJECTS)): CFLAGS += -fomit-frame-pointer
 
-$(BUILD)/%.asm.o: %.asm $(BUILD)/offsets.inc Makefile
+$(BUILD)/%.asm.o: %.asm $(BUILD)/offsets.inc core/mitigations.inc Makefile
 	@mkdir -p $(@D)
 	$(NASM) -f elf64 -Werror -I$(BUILD)/ -o $@ $<
 
@@ -75,7 +75,7 @@ HOST        := $(BUILD)/host
 HOST_CFLAGS := -std=gnu17 -O1 -g -I. -fsanitize=address,undefined -fno-sanitize-recover=all \
                -fno-omit-frame-pointer -Wall -Wextra -Werror -Wno-unused-parameter
 PURE_SOURCES := $(wildcard devices/*.c loader/*.c monitor/*.c) boot/multiboot2.c core/config.c \
-                core/insn.c core/run_queue.c core/statistics.c core/vcpu_state.c lib/edit_distance.c mm/frame.c mm/guest_walk.c mm/page_table.c drivers/acpi.c drivers/uart_name.c
+                core/insn.c core/mitigations.c core/run_queue.c core/statistics.c core/vcpu_state.c lib/edit_distance.c mm/frame.c mm/guest_walk.c mm/page_table.c drivers/acpi.c drivers/uart_name.c
 PURE_OBJECTS := $(PURE_SOURCES:%.c=$(HOST)/%.o)
 UNIT_TESTS   := $(patsubst tests/unit/%.c,$(HOST)/%,$(sort $(wildcard tests/unit/test_*.c)))
 

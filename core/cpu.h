@@ -41,6 +41,7 @@ struct cpu {
     bool online; /* set by the CPU itself once it has come up */
 
     struct vcpu *attached; /* whose state the hardware holds; may not be running */
+    u64 trained_by;        /* serial of the partition that ran last, 0: none did */
     struct vcpu *running;
     struct vcpu *interrupted; /* waits, but its slice is not over; NULL: none */
 

@@ -9,6 +9,7 @@
 #include "core/interrupts.h"
 #include "core/lifecycle.h"
 #include "core/log.h"
+#include "core/mitigations.h"
 #include "core/panic.h"
 #include "core/port.h"
 #include "core/sched.h"
@@ -135,6 +136,32 @@ static void set_log_level(void)
 
     if (cmdline_get(host.boot.cmdline, "log", value, sizeof(value)) && !log_set_level(value))
         log_warn("command line: log=%s is none of error|warn|info|debug", value);
+}
+
+static void set_up_mitigations(void)
+{
+    static const char *const modes[] = {
+        [MITIGATIONS_AUTO] = "auto",
+        [MITIGATIONS_OFF] = "off",
+        [MITIGATIONS_FORCE] = "force",
+    };
+    struct speculation_facts facts = speculation_facts();
+    u32 mode = MITIGATIONS_AUTO;
+    struct mitigations_text text;
+    char value[16];
+
+    if (cmdline_get(host.boot.cmdline, "mitigations", value, sizeof(value)))
+        while (mode < ARRAY_SIZE(modes) && strcmp(value, modes[mode]) != 0)
+            mode++;
+    if (mode == ARRAY_SIZE(modes)) {
+        mode = MITIGATIONS_AUTO;
+        log_warn("command line: mitigations=%s is none of auto|off|force", value);
+    }
+    mitigations = mitigations_choose(&facts, mode);
+    mitigations_describe(&mitigations, &text);
+    log_info("mitigations: %s; not countered: %s", text.used[0] ? text.used : "none",
+             text.open[0] ? text.open : "nothing");
+    mitigations_enable();
 }
 
 static void read_boot_information(u32 magic, u32 information)
@@ -350,10 +377,19 @@ static void set_up_virtualisation(void)
         log_error("no guest can run: %s", report->refusal);
 }
 
+static bool enable_mitigations(const struct cpu *cpu)
+{
+    bool enabled = mitigations_enable();
+
+    if (!enabled)
+        log_error("CPU %u lacks mitigations that the boot CPU has", cpu->index);
+    return enabled;
+}
+
 static _Noreturn void run_ap(struct cpu *cpu)
 {
     enable_lapic();
-    cpu->hvm_on = host.hvm && host.hvm->cpu_on(cpu);
+    cpu->hvm_on = host.hvm && enable_mitigations(cpu) && host.hvm->cpu_on(cpu);
     if (host.hvm && !cpu->hvm_on)
         log_warn("CPU %u runs no guests", cpu->index);
     __atomic_store_n(&cpu->online, true, __ATOMIC_RELEASE);
@@ -538,6 +574,7 @@ static _Noreturn void start(void)
     enable_lapic();
     set_up_time();
     sched_init();
+    set_up_mitigations();
     set_up_virtualisation();
     read_configuration();
     start_other_cpus(listed, count);

@@ -7,6 +7,7 @@
 #include "core/interrupts.h"
 #include "core/lifecycle.h"
 #include "core/log.h"
+#include "core/mitigations.h"
 #include "core/pv.h"
 #include "core/vcpu_run.h"
 #include "core/vm.h"
@@ -165,6 +166,9 @@ static void attach(struct cpu *cpu, struct vcpu *vcpu)
 {
     if (cpu->attached != vcpu) {
         detach(cpu);
+        if (cpu->trained_by != vcpu->vm->serial)
+            mitigations_change_partition();
+        cpu->trained_by = vcpu->vm->serial;
         xstate_load(vcpu);
         host.hvm->attach(cpu, vcpu);
         cpu->attached = vcpu;

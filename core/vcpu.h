@@ -59,9 +59,6 @@ struct vcpu_msrs {
     u64 mtrr_fixed[MTRR_FIXED_COUNT];
     u64 mtrr_variable[2 * MTRR_VARIABLE_COUNT];
     u64 misc_enable;
-    u64 spec_ctrl;
-    u64 mcg_status;
-    u64 syscfg, hwcr;  /* AMD's */
     u64 kvm[KVM_MSRS]; /* core/pv.h: wall clock, clock, nothing, steal time */
 };
 

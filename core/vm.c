@@ -51,6 +51,7 @@ const char *vm_state_name(const struct vm *vm)
 
 struct vm *vm_create(const struct partition_config *config, char error[VM_ERROR_SIZE])
 {
+    static u64 serial;
     struct vm *vm;
 
     if (vm_find(config->name)) {
@@ -62,6 +63,7 @@ struct vm *vm_create(const struct partition_config *config, char error[VM_ERROR_
         snprintf(error, VM_ERROR_SIZE, "no memory for partition '%s'", config->name);
         return NULL;
     }
+    vm->serial = ++serial;
     vm->config = *config;
     vm->hypervisor_pages = VM_PAGES;
     list_append(&vms, &vm->node);

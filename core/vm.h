@@ -67,6 +67,7 @@ struct lifecycle_work {
 
 struct vm {
     struct list node;               /* in the list of partitions; CPU 0's alone */
+    u64 serial;                     /* from 1 on; no other partition ever has it */
     struct partition_config config; /* of the next start, partly followed at once: vm_configure */
 
     enum vm_state state;           /* written by CPU 0 only */

@@ -199,7 +199,8 @@ static const struct command commands[] = {
         .name = "capabilities",
         .summary = "what the CPU can do",
         .details = "Tells which parts of hardware virtualisation this CPU has, which are used\n"
-                   "and, where it cannot be used at all, why not.",
+                   "and, where it cannot be used at all, why not; and what is done about what its\n"
+                   "speculative execution betrays.",
         .example = "capabilities",
         .run = run_capabilities,
     },

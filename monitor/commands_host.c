@@ -3,6 +3,7 @@
 #include "core/cpu.h"
 #include "core/host.h"
 #include "core/log.h"
+#include "core/mitigations.h"
 #include "core/sched.h"
 #include "lib/string.h"
 #include "mm/pool.h"
@@ -25,15 +26,20 @@ static const char *const feature_states[] = {
 static void capabilities_summary(struct request *request)
 {
     static const struct column columns[] = {
-        {"Vendor",         "vendor",  VALUE_TEXT},
-        {"Model",          "model",   VALUE_TEXT},
-        {"Virtualisation", "backend", VALUE_TEXT},
-        {"Usable",         "usable",  VALUE_FLAG},
-        {"Refusal",        "refusal", VALUE_TEXT},
-        {"Note",           "note",    VALUE_TEXT},
+        {"Vendor",         "vendor",      VALUE_TEXT},
+        {"Model",          "model",       VALUE_TEXT},
+        {"Virtualisation", "backend",     VALUE_TEXT},
+        {"Usable",         "usable",      VALUE_FLAG},
+        {"Refusal",        "refusal",     VALUE_TEXT},
+        {"Note",           "note",        VALUE_TEXT},
+        {"Affected by",    "affected_by", VALUE_TEXT},
+        {"Mitigations",    "mitigations", VALUE_TEXT},
+        {"Not countered",  "unmitigated", VALUE_TEXT},
     };
     const struct hvm_report *report = &host.report;
+    struct mitigations_text text;
 
+    mitigations_describe(&mitigations, &text);
     request_fields(request, columns,
                    (const struct value[]){
                        {.text = host.features.vendor},
@@ -42,6 +48,9 @@ static void capabilities_summary(struct request *request)
                        {.number = report->usable && host.hvm != NULL},
                        {.text = report->refusal},
                        {.text = report->note},
+                       {.text = text.affected},
+                       {.text = text.used},
+                       {.text = text.open},
                    },
                    ARRAY_SIZE(columns));
 }

@@ -8,6 +8,7 @@ bits 64
 section .text
 
 %include "offsets.inc"
+%include "core/mitigations.inc"
 
 ; Slots of gpr[], as enum gpr numbers them (asserted in svm.c). RAX and RSP are in the VMCB.
 %define SLOT(n) VCPU_GPR + (n) * 8
@@ -15,13 +16,15 @@ section .text
 extern svm_fast_answer
 extern svm_fast_finish
 
-; enum svm_outcome svm_run(struct vcpu *vcpu, paddr_t guest_vmcb, paddr_t host_vmcb)
+; enum svm_outcome svm_run(struct vcpu *vcpu, paddr_t guest_vmcb, paddr_t host_vmcb), and the same
+; with VERW before each entry.
 ;
 ; GIF is 0 from CLGI to STGI, so that neither an interrupt nor an NMI finds the guest's GS. IF is
 ; set meanwhile, as the host's IF at VMRUN decides whether physical interrupts leave the guest,
 ; and cleared before STGI: they stay pending until shared code enables them.
 global svm_run
-svm_run:
+global svm_guarded_run
+%macro SVM_RUN 1
     push rbp
     push rbx
     push r12
@@ -36,11 +39,14 @@ svm_run:
     mov r13, [rdi + SLOT(13)]
     mov r14, [rdi + SLOT(14)]
     mov r15, [rdi + SLOT(15)]
-.again:
+%%again:
     mov rax, [rsp + 8]
     clgi
     sti
     vmload
+%if %1
+    CLEAR_BUFFERS
+%endif
     mov rcx, [rdi + SLOT(1)]
     mov rdx, [rdi + SLOT(2)]
     mov rbx, [rdi + SLOT(3)]
@@ -68,21 +74,31 @@ svm_run:
     vmload
     cli
     stgi
-    ; No RET but the last may be predicted from return addresses that the guest has left in the
-    ; CPU, as the calls are made behind the exit; and the last finds no value of the guest's in a
-    ; register.
+    ; No RET in here may be predicted from return addresses that the guest has left in the CPU, as
+    ; the calls are made behind the exit; those behind FILL_RSB are not either, and find no value of
+    ; the guest's in a register.
     call svm_fast_answer
     mov rdi, [rsp]
     mov esi, eax
     call svm_fast_finish
     mov rdi, [rsp]
     test eax, eax
-    jz .again
+    jz %%again
+%endmacro
+
+svm_guarded_run:
+    SVM_RUN 1
+    jmp svm_leave
+
+svm_run:
+    SVM_RUN 0
+svm_leave:
     mov [rdi + SLOT(5)], rbp
     mov [rdi + SLOT(12)], r12
     mov [rdi + SLOT(13)], r13
     mov [rdi + SLOT(14)], r14
     mov [rdi + SLOT(15)], r15
+    FILL_RSB
     add rsp, 24
     pop r15
     pop r14

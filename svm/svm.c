@@ -7,6 +7,7 @@
 
 #include "core/cpu.h"
 #include "core/log.h"
+#include "core/mitigations.h"
 #include "core/vm.h"
 #include "drivers/cpu.h"
 #include "mm/pool.h"
@@ -247,6 +248,7 @@ static void watch_pauses(struct vcpu *vcpu)
 
 static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
 {
+    svm_world_switch *run = mitigations.used & MITIGATION_VERW ? svm_guarded_run : svm_run;
     struct hvm_cpu *cpu = vcpu->cpu->hvm;
     struct hvm_vcpu *hvm = vcpu->hvm;
 
@@ -266,7 +268,7 @@ static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
     svm_tpr_to_vmcb(vcpu);
     vmcb_set_rax(hvm->vmcb, vcpu->gpr[GPR_RAX]);
     hvm->injected = vmcb_event_injection(hvm->vmcb);
-    if (svm_run(vcpu, pool_physical(hvm->vmcb), pool_physical(cpu->host_vmcb)) == SVM_SERVED) {
+    if (run(vcpu, pool_physical(hvm->vmcb), pool_physical(cpu->host_vmcb)) == SVM_SERVED) {
         svm_notice_xcr0(vcpu);
         *exit = (struct exit){.kind = hvm->served, .served = true};
         return;

@@ -101,7 +101,8 @@ enum svm_outcome {
 /* Runs the guest until an exit that needs more than the two functions of fast.c. RFLAGS.IF must be
  * 0 and is 0 again; a physical interrupt that ended it stays pending. A pending NMI is taken before
  * this returns. */
-enum svm_outcome svm_run(struct vcpu *vcpu, paddr_t guest_vmcb, paddr_t host_vmcb);
+typedef enum svm_outcome svm_world_switch(struct vcpu *vcpu, paddr_t guest_vmcb, paddr_t host_vmcb);
+svm_world_switch svm_run, svm_guarded_run; /* the second with VERW before each entry */
 
 /* VMSAVE: what VMLOAD is to give back to the host later. */
 void svm_vmsave(paddr_t vmcb);

@@ -4,6 +4,7 @@
 #include "vmx/vmx.h"
 
 #include "core/log.h"
+#include "core/mitigations.h"
 #include "drivers/cpu.h"
 #include "lib/string.h"
 #include "mm/pool.h"
@@ -312,6 +313,8 @@ static void write_optional(const struct vcpu *vcpu, const struct hvm_vcpu *hvm)
 
 static void write_host_state(const struct vcpu *vcpu)
 {
+    bool guarded = mitigations.used & MITIGATIONS_AT_ENTRY;
+    void (*exit_point)(void) = guarded ? vmx_guarded_exit_point : vmx_exit_point;
     const struct vmcs_value host[] = {
         {VMCS_HOST_CS_SELECTOR,       SELECTOR_CODE             },
         {VMCS_HOST_SS_SELECTOR,       SELECTOR_DATA             },
@@ -329,7 +332,7 @@ static void write_host_state(const struct vcpu *vcpu)
         {VMCS_HOST_IA32_SYSENTER_ESP, 0                         },
         {VMCS_HOST_IA32_SYSENTER_EIP, 0                         },
         {VMCS_HOST_FS_BASE,           0                         },
-        {VMCS_HOST_RIP,               (u64)vmx_exit_point       },
+        {VMCS_HOST_RIP,               (u64)exit_point           },
     };
 
     vmwrite_table(host, ARRAY_SIZE(host));

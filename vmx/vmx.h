@@ -128,6 +128,7 @@ enum vmx_outcome {
  * VMCS_HOST_RSP. */
 enum vmx_outcome vmx_run(struct vcpu *vcpu, u64 *host_rsp, bool launched);
 void vmx_exit_point(void);
+void vmx_guarded_exit_point(void);
 
 /* fast.c, called by entry.asm one after the other while RBP and R12 to R15 are still in the CPU.
  * Answers the exit, or EXIT_NONE; then moves behind the instruction and says how to go on. */

@@ -21,6 +21,7 @@
 #include "core/host.h"
 #include "core/lifecycle.h"
 #include "core/log.h"
+#include "core/mitigations.h"
 #include "core/sched.h"
 #include "core/terminal.h"
 #include "monitor/command.h"
@@ -1585,6 +1586,8 @@ static void test_capabilities_without_virtualisation(void **state)
     host.report.features[0] = (struct hvm_feature){"VT-x", FEATURE_USED};
     host.report.features[1] = (struct hvm_feature){"EPT", FEATURE_MISSING};
     host.report.feature_count = 2;
+    mitigations =
+        (struct mitigations){.affected = WEAKNESS_HOST | WEAKNESS_MDS, .used = MITIGATION_VERW};
     assert_string_equal(answer("capabilities"),
                         "Vendor              GenuineIntel\r\n"
                         "Model               \r\n"
@@ -1592,11 +1595,16 @@ static void test_capabilities_without_virtualisation(void **state)
                         "Usable              no\r\n"
                         "Refusal             VT-x is turned off and locked by the firmware\r\n"
                         "Note                \r\n"
+                        "Affected by         Spectre v2, MDS\r\n"
+                        "Mitigations         VERW\r\n"
+                        "Not countered       Spectre v2\r\n"
                         "Used                VT-x\r\n"
                         "Absent but needed   EPT\r\n");
     assert_non_null(strstr(json_answer("capabilities -o json"),
                            "\"usable\":false,\"refusal\":\"VT-x is turned off and locked by the "
-                           "firmware\",\"note\":\"\",\"features\":["
+                           "firmware\",\"note\":\"\",\"affected_by\":\"Spectre v2, MDS\","
+                           "\"mitigations\":\"VERW\",\"unmitigated\":\"Spectre v2\","
+                           "\"features\":["
                            "{\"name\":\"VT-x\",\"state\":\"used\"},"
                            "{\"name\":\"EPT\",\"state\":\"missing\"}]"));
 }

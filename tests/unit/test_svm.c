@@ -231,6 +231,11 @@ enum svm_outcome svm_run(struct vcpu *v, paddr_t guest_vmcb, paddr_t host_vmcb)
     return SVM_EXITED;
 }
 
+enum svm_outcome svm_guarded_run(struct vcpu *v, paddr_t guest_vmcb, paddr_t host_vmcb)
+{
+    return svm_run(v, guest_vmcb, host_vmcb);
+}
+
 static void set_code(enum insn_mode in, const char *bytes, size_t size)
 {
     mode = in;
