@@ -158,8 +158,13 @@ test test-long: | install-dependencies
 	@$(MAKE) --no-print-directory all guests $(BUILD)/promtool
 	@tests/run $(if $(filter test-long,$@),--long) $(TESTS)
 
+# Counts instructions in QEMU.
+$(HOST)/count.so: tests/plugin/count.c Makefile
+	@mkdir -p $(@D)
+	$(CC) -std=gnu17 -O2 -shared -fPIC -fvisibility=hidden -Wall -Wextra -Werror -o $@ $<
+
 bench: | install-dependencies
-	@$(MAKE) --no-print-directory all guests
+	@$(MAKE) --no-print-directory all guests $(HOST)/count.so
 	@tests/bench
 
 lint: | install-dependencies

@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# SPDX-FileCopyrightText: The Bulkhead authors
+"""What whole guests cost, for tests/bench. Under QEMU a plugin counts the hypervisor's
+instructions and all others apart. Under Bochs, which has none, they are counted together, as what
+the CPUs did not idle; the guests' share of that is what the plugin has counted for the same guest."""
+import mmap
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, f"{ROOT}/tests/system")
+from harness import GUESTS, Machine, SystemTest  # noqa: E402
+
+KIB, MIB = 1 << 10, 1 << 20
+SMALL_GUEST_MIB, MACHINE_MIB = 2, 512
+KERNEL_ADDRESS = 0x1000000  # of a Linux kernel that is not randomised: GRUB and Bulkhead agree
+WORK = """[work]
+kernel    = work.elf
+cmdline   = {}
+memory    = 16M
+autostart = no
+exit_port = 0xf4
+on_crash  = destroy
+"""
+BUSY_LOOPS = {"compute": 100_000_000, "memory": 50_000_000}
+ENDLESS = 1 << 40
+IDLE_S = 10
+SMALL_GUESTS = {"vtx": (1, 10, 100), "amd": (1, 10, 100, 1000)}
+# Exits that are answered at once, and the row of the bench guest that most of them are like.
+LIKE = {"cpuid": "CPUID 0", "port": "port read, UART status", "wrmsr": "TSC deadline, moved",
+        "rdmsr": "RDMSR TSC_ADJUST", "memory": "IOAPIC select and read"}
+WINDOW_S = 4  # of the measuring machine's time: how long a guest in balance is looked at
+CONSOLE_BYTES, TYPED_AT_ONCE = 16 * KIB, 1 * KIB
+LINUX_CMDLINE = "console=ttyS0 tenant=web quiet nokaslr"
+LINUX = f"""[web]
+kernel    = vmlinuz
+initrd    = linux.cpio.gz
+cmdline   = {LINUX_CMDLINE}
+memory    = 256M
+autostart = no
+"""
+
+
+class Counts:
+    """What the plugin tests/plugin/count.c counts in this machine."""
+
+    FIELDS = "hypervisor", "others", "marked", "hypervisor_at_mark", "others_at_mark"
+    FORMAT = f"{len(FIELDS)}Q"
+
+    def __init__(self, machine):
+        path = f"{machine.folder}/counts"
+        machine.wait_until("the plugin counts", lambda: os.path.exists(path))
+        with open(path, "r+b") as file:
+            self.memory = mmap.mmap(file.fileno(), struct.calcsize(self.FORMAT))
+
+    def read(self):
+        return dict(zip(self.FIELDS, struct.unpack(self.FORMAT, self.memory[:])))
+
+    def clear_mark(self):
+        offset = struct.calcsize("2Q")
+        self.memory[offset:offset + 8] = bytes(8)
+
+
+def counting(mark=0, size=1):
+    """QEMU's arguments for it."""
+    return ("-plugin", f"{ROOT}/build/host/count.so,counts={{folder}}/counts,"
+                       f"mark={mark:#x},size={size:#x}")
+
+
+class BareMachine(Machine):
+    """Without the hypervisor: GRUB does what test.grub says, with the guests in /boot."""
+
+    def _make_image(self):
+        tree, image = f"{self.folder}/tree", f"{self.folder}/image.iso"
+        os.makedirs(f"{tree}/boot/grub")
+        for name in self.test.grub_files:
+            shutil.copy(f"{GUESTS}/{name}", f"{tree}/boot/{name}")
+        with open(f"{tree}/boot/grub/grub.cfg", "w", encoding="utf-8") as file:
+            file.write("\n".join([*self.test.grub, "boot", ""]))
+        subprocess.run(["grub-mkrescue", "-o", image, "--locales=", "--fonts=", "--themes=",
+                        "--install-modules=normal multiboot linux iso9660 boot", tree],
+                       check=True, capture_output=True)
+        return image
+
+
+def run(name, measure, tenants="", **description):
+    test = SystemTest(name, measure, tenants, **{"cpus": 1, "memory": MACHINE_MIB, "timeout": 580,
+                                                 "icount": 0, **description})
+    print(f"[{name}-{test.emulator}]", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="bulkhead-bench-") as folder:
+        with (test.machine or Machine)(test, folder) as machine:
+            return measure(machine)
+
+
+class Meter:
+    """What a machine under the hypervisor has executed, as often as one looks."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.counts = Counts(machine) if machine.test.emulator == "qemu" else None
+
+    def read(self):
+        """`busy` is the hypervisor's and the guests' together."""
+        host = self.machine.json("host")
+        result = {"seconds": host["uptime_ns"] / 1e9}
+        if self.counts:
+            counts = self.counts.read()
+            result.update(hypervisor=counts["hypervisor"], guests=counts["others"])
+        result["busy"] = sum(cpu["elapsed_cycles"] - cpu["idle_cycles"] for cpu in host["cpu"])
+        return result
+
+    def window(self, act):
+        """What came to be while `act` ran, without what reading costs."""
+        idle_start, idle_end = self.read(), self.read()
+        start = idle_end
+        act()
+        end = self.read()
+        return {key: end[key] - start[key] - (idle_end[key] - idle_start[key]
+                                              if key != "seconds" else 0) for key in end}
+
+
+def wait_for_seconds(machine, seconds):
+    def uptime():
+        return machine.json("uptime")["uptime_ns"] / 1e9
+
+    end = uptime() + seconds
+    while uptime() < end:
+        time.sleep(1)
+
+
+def entry_of(elf):
+    with open(elf, "rb") as file:
+        return struct.unpack_from("<I", file.read(64), 24)[0]  # e_entry of a 32-bit ELF
+
+
+# ---- many small guests ----------------------------------------------------------------------
+
+def exits_by_name(machine):
+    return {row["name"]: row["exits"]
+            for row in machine.json("list", timeout=200)["partitions"]}
+
+
+def measure_small_guests(machine):
+    count = machine.test.parameter
+    machine.boot(200)
+    meter, result = Meter(machine), {}
+    used = machine.json("host")["hypervisor_used"]
+    if meter.counts:
+        meter.counts.clear_mark()
+        before = meter.counts.read()
+    assert machine.json("start g0")["ok"]
+    if meter.counts:
+        wait_for_seconds(machine, 0)
+        after = meter.counts.read()
+        assert after["marked"], "no guest has run"
+        result["start_to_first_instruction"] = \
+            after["hypervisor_at_mark"] - before["hypervisor"]
+    for number in range(1, count):
+        assert machine.json(f"start g{number}")["ok"]
+    last = f"g{count - 1}"
+    machine.wait_in_log(last, "heartbeat", timeout=300)
+    info = machine.info(last)
+    used = machine.json("host")["hypervisor_used"] - used
+    result.update(memory_at_start=used // count, own_memory=info["hypervisor_memory"],
+                  page_tables=info["page_tables"])
+    exits = exits_by_name(machine)
+    window = meter.window(lambda: wait_for_seconds(machine, WINDOW_S))
+    progress = [more - exits[name] for name, more in exits_by_name(machine).items()]
+    assert min(progress) > 0, "a guest made no progress"
+    result.update({f"{key}_per_second": round(value / window["seconds"])
+                   for key, value in window.items() if key != "seconds"})
+    machine.power_off()
+    return result
+
+
+def small_guests(emulator, count):
+    tenants = "".join(f"[g{number}]\nkernel = hello.elf\nmemory = {SMALL_GUEST_MIB}M\n"
+                      "autostart = no\n" for number in range(count))
+    options = counting(entry_of(f"{GUESTS}/hello.elf")) if emulator == "qemu" else ()
+    return run(f"{count}-small-guests", measure_small_guests, tenants, emulator=emulator,
+               memory=MACHINE_MIB + 3 * count, parameter=count, options=options)
+
+
+# ---- one busy guest beside the bare machine ---------------------------------------------------
+
+def work_result(log, mode):
+    return int(re.search(rf"work {mode}: (\d+)", log)[1])
+
+
+def measure_work(machine):
+    mode = machine.test.parameter
+    machine.boot()
+    assert machine.json("start work")["ok"]
+    machine.expect_exact("'work' exited", 500)
+    result = work_result(machine.log_of("work"), mode)
+    machine.power_off()
+    return result
+
+
+def measure_bare_work(machine):
+    return int(machine.expect(rf"work {machine.test.parameter}: (\d+)\r", 500)[1])
+
+
+def work(emulator, mode, loops):
+    """The instructions that it took, the hypervisor's among them."""
+    return run(mode, measure_work, WORK.format(f"mode={mode} loops={loops}"), emulator=emulator,
+               parameter=mode)
+
+
+def busy_guest(emulator, mode):
+    words = f"mode={mode} loops={BUSY_LOOPS[mode]}"
+    bare = run(f"{mode}-bare", measure_bare_work, emulator=emulator, parameter=mode,
+               machine=BareMachine, grub_files=("work.elf",),
+               grub=(f"multiboot /boot/work.elf {words}",))
+    total = work(emulator, mode, BUSY_LOOPS[mode])
+    return {"instructions": total, "bare_instructions": bare,
+            "overhead_percent": round(100 * (total - bare) / bare, 4)}
+
+
+# ---- a timer of 1 kHz, and being switched away from for it --------------------------------------
+
+def plugin_for(emulator):
+    return {"emulator": emulator, "options": counting() if emulator == "qemu" else ()}
+
+
+def measure_ticks(machine):
+    machine.boot()
+    assert machine.json("start work")["ok"]
+    wait_for_seconds(machine, 1)
+    exits = machine.json("list")["partitions"][0]["exits"]
+    window = Meter(machine).window(lambda: wait_for_seconds(machine, WINDOW_S))
+    exits = machine.json("list")["partitions"][0]["exits"] - exits
+    ticks = window.pop("seconds") * 1000
+    machine.power_off()
+    return {"exits_per_tick": round(exits / ticks, 2),
+            **{f"{key}_per_tick": round(value / ticks) for key, value in window.items()}}
+
+
+def ticking_guest(emulator):
+    return run("tick", measure_ticks, WORK.format(f"mode=tick loops={ENDLESS}"),
+               **plugin_for(emulator))
+
+
+def measure_gaps(machine):
+    machine.boot()
+    for name in "work", "gaps":
+        assert machine.json(f"start {name}")["ok"]
+    machine.expect_exact("'gaps' exited", 200)
+    log = machine.log_of("gaps")
+    machine.power_off()
+    return [int(number) for number in re.search(r"work gap: (\d+) (\d+) (\d+)", log).groups()]
+
+
+def world_switch(emulator):
+    """Minimum, median and maximum of a busy partition's loss to one that takes a tick: two
+    switches, the host's timer, the guest's interrupt and its HLT."""
+    tenants = WORK.format(f"mode=tick loops={ENDLESS}") + \
+        WORK.format("mode=gaps").replace("[work]", "[gaps]")
+    return run("world-switch", measure_gaps, tenants, emulator=emulator)
+
+
+# ---- the console ----------------------------------------------------------------------------
+
+SERIAL = """[serial]
+kernel    = serial.elf
+cmdline   = {}
+memory    = 16M
+"""
+
+
+def per_byte(window, count):
+    return {f"{key}_per_byte": round(value / count) for key, value in window.items()
+            if key != "seconds"}
+
+
+def collect(machine, size):
+    """Reads so many bytes of the line."""
+    while size > 0:
+        size -= len(machine.line.read_nonblocking(size, timeout=machine.test.quick))
+
+
+def send_watched(machine):
+    machine.attach("serial")
+    machine.send("x")
+    collect(machine, CONSOLE_BYTES)
+    machine.detach()
+
+
+def echo(machine):
+    machine.attach("serial")
+    for _ in range(0, CONSOLE_BYTES, TYPED_AT_ONCE):
+        machine.send("x" * TYPED_AT_ONCE)
+        collect(machine, TYPED_AT_ONCE)
+    machine.detach()
+
+
+def measure_console(machine):
+    machine.boot()
+    machine.wait_for_state("serial", "blocked")
+    window = Meter(machine).window(lambda: machine.test.parameter(machine))
+    sent = machine.info("serial")["console_bytes"]
+    assert sent >= CONSOLE_BYTES, f"{sent} bytes came from the guest"
+    machine.power_off()
+    return per_byte(window, CONSOLE_BYTES)
+
+
+def console(emulator):
+    """By the byte: sent by polling while nobody watches, one or sixteen a poll; by interrupts to the
+    line; typed and echoed."""
+    result = {f"{mode}_per_byte": round(work(emulator, mode, CONSOLE_BYTES) / CONSOLE_BYTES)
+              for mode in ("polled", "bursts")}
+    for name, act, cmdline in (("shown", send_watched, f"send={CONSOLE_BYTES}"),
+                               ("echoed", echo, "echo=1")):
+        result[name] = run(f"console-{name}", measure_console, SERIAL.format(cmdline),
+                           parameter=act, **plugin_for(emulator))
+    return result
+
+
+# ---- Linux --------------------------------------------------------------------------------------
+
+def measure_linux(machine):
+    machine.boot()
+    meter = Meter(machine)
+    if meter.counts:
+        meter.counts.clear_mark()
+    result = {"start_to_prompt": machine.json("host")["boot_ticks"]}
+    start = meter.read()
+    assert machine.json("start web")["ok"]
+    machine.attach("web")
+    machine.expect_exact("TENANT web up", 500)
+    if meter.counts:
+        end = meter.counts.read()
+        result["hypervisor"] = end["hypervisor"] - end["hypervisor_at_mark"]
+        result["guest"] = end["others"] - end["others_at_mark"]
+    machine.detach()
+    result["busy"] = meter.read()["busy"] - start["busy"]
+    rows = machine.json("exits web")["exits"]
+    result["exits"] = {row["kind"]: {"count": row["count"], "instructions": row["cycles"]}
+                       for row in rows}
+    info = machine.info("web")
+    result.update(own_memory=info["hypervisor_memory"], page_tables=info["page_tables"])
+    wait_for_seconds(machine, WINDOW_S)
+    before = exits_by_name(machine)["web"]
+    window = meter.window(lambda: wait_for_seconds(machine, IDLE_S))
+    result["idle_exits_per_second"] = \
+        round((exits_by_name(machine)["web"] - before) / window["seconds"], 1)
+    result["longest_host"] = max(cpu["longest_host_cycles"]
+                                 for cpu in machine.json("host")["cpu"])
+    machine.power_off()
+    return result
+
+
+def measure_bare_linux(machine):
+    counts = Counts(machine)
+    machine.expect_exact("TENANT web up", 500)
+    end = counts.read()
+    return end["hypervisor"] + end["others"] - end["hypervisor_at_mark"] - end["others_at_mark"]
+
+
+def linux(emulator):
+    """From the kernel's first instruction to its first program's line."""
+    options = counting(KERNEL_ADDRESS, 2 * MIB) if emulator == "qemu" else ()
+    return run("linux", measure_linux, LINUX, emulator=emulator, options=options, memory=1024,
+               virtual_interrupts=True)
+
+
+def bare_linux():
+    return run("linux-bare", measure_bare_linux, emulator="qemu", memory=256,
+               options=counting(KERNEL_ADDRESS, 2 * MIB), machine=BareMachine,
+               grub_files=("vmlinuz", "linux.cpio.gz"),
+               grub=(f"linux /boot/vmlinuz {LINUX_CMDLINE}", "initrd /boot/linux.cpio.gz"))
+
+
+# ---- all of it --------------------------------------------------------------------------------
+
+def subtract_guests(vtx, amd):
+    """The hypervisor's share where only the sum is known: see above."""
+    for key in [key for key in vtx if key.startswith("busy")]:
+        ending = key.removeprefix("busy")
+        vtx[f"hypervisor{ending}"] = vtx[key] - amd[f"guests{ending}"]
+
+
+def measure_backend(backend, emulator):
+    counts = SMALL_GUESTS[backend]
+    return {
+        "small_guests": {str(count): small_guests(emulator, count) for count in counts},
+        "busy": {mode: busy_guest(emulator, mode) for mode in BUSY_LOOPS},
+        "tick": ticking_guest(emulator),
+        "world_switch": world_switch(emulator),
+        "string_output_1_mib": work(emulator, "copy", 0),
+        "console": console(emulator),
+        "linux": linux(emulator),
+    }
+
+
+def estimate_linux(results, rows):
+    """What exits that are answered at once cost is not timed: counts times the figures of
+    single operations, and what was timed."""
+    exits = results["exits"]
+    results["hypervisor"] = sum(
+        row["count"] * rows[LIKE[kind]][0] if kind in LIKE else row["instructions"]
+        for kind, row in exits.items())
+    results["guest"] = results["busy"] - results["hypervisor"]
+
+
+def measure(backends, rows):
+    results = {backend: measure_backend(backend, description["emulator"])
+               for backend, description in backends.items()}
+    vtx, amd = results["vtx"], results["amd"]
+    for count, row in vtx["small_guests"].items():
+        subtract_guests(row, amd["small_guests"][count])
+    subtract_guests(vtx["tick"], amd["tick"])
+    for name in "shown", "echoed":
+        subtract_guests(vtx["console"][name], amd["console"][name])
+    estimate_linux(vtx["linux"], rows["vtx"])
+    amd["linux"]["bare"] = bare_linux()
+    return results
