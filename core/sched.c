@@ -69,15 +69,15 @@ void sched_wake_boot_cpu(void)
         wake_cpu(cpus[0]);
 }
 
-/* Earliest first. */
+/* Earliest first. A new deadline is mostly later than most: hence from the end. */
 static void insert_timer(struct cpu *cpu, struct vcpu *vcpu)
 {
-    struct list *at = cpu->timers.next;
+    struct list *last = cpu->timers.previous;
 
-    while (at != &cpu->timers &&
-           LIST_ENTRY(at, struct vcpu, run)->wake_deadline <= vcpu->wake_deadline)
-        at = at->next;
-    list_insert_before(at, &vcpu->run);
+    while (last != &cpu->timers &&
+           LIST_ENTRY(last, struct vcpu, run)->wake_deadline > vcpu->wake_deadline)
+        last = last->previous;
+    list_insert_before(last->next, &vcpu->run);
 }
 
 void sched_block(struct vcpu *vcpu)
