@@ -86,7 +86,7 @@ def no_interrupt_comes_while_they_are_off(machine):
 
 # More than a flat logical destination has bits for, or the clusters that the guest makes.
 @system_test(SMP.format(vcpus=64, cmdline="mode=ipi count=20000 start=all"),
-             {"vtx": {**VTX, "long": True}, "amd": AMD}, cpus=2, memory=256, timeout=200)
+             BOTH, cpus=2, memory=256, timeout=200)
 def sixty_four_virtual_cpus(machine):
     machine.boot()
     said = passed(machine, "ipi", timeout=180)
