@@ -6,30 +6,53 @@
 
 bool console_prepare(struct console *console)
 {
-    if (!console->ring)
-        console->ring = pool_alloc(CONSOLE_RING_PAGES);
-    return console->ring != NULL;
+    if (console->space == 0)
+        console->size = CONSOLE_RING_SIZE;
+    if (console_must_grow(console))
+        console_grow(console, pool_alloc(1));
+    return console->space > 0;
 }
 
 void console_free(struct console *console)
 {
-    pool_free(console->ring, CONSOLE_RING_PAGES);
+    for (u32 i = 0; i < CONSOLE_RING_PAGES; i++)
+        pool_free(console->pages[i], 1);
     *console = (struct console){.watchers = console->watchers};
+}
+
+void console_grow(struct console *console, void *page)
+{
+    if (page) {
+        console->pages[console->space / CONSOLE_PAGE_SIZE] = page;
+        console->space += CONSOLE_PAGE_SIZE;
+    } else {
+        console->size = console->space;
+    }
+}
+
+static char *byte_at(const struct console *console, u64 position)
+{
+    u32 at = position % console->size;
+
+    return &console->pages[at / CONSOLE_PAGE_SIZE][at % CONSOLE_PAGE_SIZE];
 }
 
 void console_put(struct console *console, u8 byte)
 {
-    console->ring[console->written++ % CONSOLE_RING_SIZE] = (char)byte;
+    if (console->space < console->size && console->written >= console->space)
+        console->dropped++;
+    else
+        *byte_at(console, console->written++) = (char)byte;
 }
 
 static u64 oldest(const struct console *console)
 {
-    return console->written > CONSOLE_RING_SIZE ? console->written - CONSOLE_RING_SIZE : 0;
+    return console->written > console->size ? console->written - console->size : 0;
 }
 
 u64 console_lost(const struct console *console)
 {
-    return MAX(console->shown, oldest(console)) - console->shown;
+    return console->dropped + MAX(console->shown, oldest(console)) - console->shown;
 }
 
 size_t console_read(const struct console *console, u64 *position, char *to, size_t size)
@@ -38,7 +61,7 @@ size_t console_read(const struct console *console, u64 *position, char *to, size
 
     *position = MAX(*position, oldest(console));
     while (count < size && *position < console->written)
-        to[count++] = console->ring[(*position)++ % CONSOLE_RING_SIZE];
+        to[count++] = *byte_at(console, (*position)++);
     return count;
 }
 

@@ -33,7 +33,7 @@ enum phase {
 };
 
 static struct list works = LIST_INIT(works);
-static bool attention;             /* a partition's last vCPU has parked, or it may hang; atomic */
+static bool attention;             /* a partition wants to be looked at; atomic */
 static u64 next_look = UINT64_MAX; /* host TSC at which one has hung long enough */
 static void (*listener)(struct vm *vm, enum vm_event what);
 
@@ -48,7 +48,7 @@ static void tell(struct vm *vm, enum vm_event what)
         listener(vm, what);
 }
 
-static void call_attention(void)
+void lifecycle_attend(void)
 {
     __atomic_store_n(&attention, true, __ATOMIC_RELEASE);
     sched_wake_boot_cpu();
@@ -313,7 +313,7 @@ void vm_request_stop(struct vm *vm, enum stop_reason reason, const char *message
     for (u32 i = 0; i < vm->vcpu_count; i++)
         vcpu_post(vm->vcpus[i], REQUEST_PARK);
     if (vm->live_vcpus == 0)
-        call_attention();
+        lifecycle_attend();
 }
 
 void vm_vcpu_parked(struct vm *vm)
@@ -321,7 +321,7 @@ void vm_vcpu_parked(struct vm *vm)
     spin_lock(&vm->lock);
     vm->live_vcpus--;
     if (vm->live_vcpus == 0)
-        call_attention();
+        lifecycle_attend();
     spin_unlock(&vm->lock);
 }
 
@@ -513,7 +513,7 @@ static void decide(struct vm *vm)
 void vm_suspect_hang(struct vm *vm)
 {
     if (__atomic_load_n(&vm->hang_due, __ATOMIC_SEQ_CST) == 0)
-        call_attention();
+        lifecycle_attend();
 }
 
 static bool is_hung(const struct vm *vm, u64 *guest_cycles)
@@ -569,6 +569,7 @@ static void look_at(struct vm *vm)
 {
     bool parked;
 
+    vm_grow_console(vm);
     look_for_hang(vm);
     spin_lock(&vm->lock);
     parked = vm->live_vcpus == 0;

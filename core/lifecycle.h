@@ -55,6 +55,10 @@ void vm_vcpu_parked(struct vm *vm);
  * is told, and on_hang decides. Any CPU, vm->lock not held. */
 void vm_suspect_hang(struct vm *vm);
 
+/* Has the next step look at all partitions: one may have parked its last vCPU, hang, or want more
+ * room for what it prints. Any CPU, vm->lock of any. */
+void lifecycle_attend(void);
+
 /* One bounded step of all transitions under way, on CPU 0 with no vCPU attached. True when there
  * was something to do. */
 bool lifecycle_step(void);
@@ -77,6 +81,10 @@ void lifecycle_set_listener(void (*event)(struct vm *vm, enum vm_event what));
 /* Lets the partition's UART seem busy from when `limit` bytes have ever been printed: somebody
  * shows them who is slower. 0: never. CPU 0; who sets it raises or removes it in time. */
 void vm_pace(struct vm *vm, u64 limit);
+
+/* Gives the ring of the partition's console another page when it is due, and lets its UART go on.
+ * CPU 0, vm->lock not held. */
+void vm_grow_console(struct vm *vm);
 
 /* Offers typed bytes that wait to the partition's UART. Any CPU. */
 void vm_input(struct vm *vm, u8 byte);

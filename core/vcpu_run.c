@@ -9,6 +9,7 @@
 #include "devices/machine.h"
 #include "drivers/cpu.h"
 #include "lib/arith.h"
+#include "mm/pool.h"
 
 #define RFLAGS_IF    BIT(9)
 #define LAPIC_RESETS (LAPIC_EVENT_INIT | LAPIC_EVENT_SIPI)
@@ -35,8 +36,10 @@ static void effect_transmit(struct effects *effects, u8 byte)
     struct vm *vm = CONTAINER_OF(effects, struct vm_effects, effects)->vm;
 
     console_put(&vm->console, byte);
-    if (vm->console.written == vm->console.limit)
+    if (console_must_wait(&vm->console))
         uart_hold(&vm->machine->uart, true);
+    if (console_must_grow(&vm->console))
+        lifecycle_attend();
     if (vm->console.watchers > 0 && this_cpu()->index != 0)
         sched_wake_boot_cpu();
 }
@@ -208,18 +211,36 @@ void vm_raise_nmi(struct vm *vm)
     spin_unlock(&vm->lock);
 }
 
-void vm_pace(struct vm *vm, u64 limit)
+/* vm->lock held. */
+static void update_hold(struct vm *vm)
 {
     struct vm_effects context;
 
+    if (!vm->vcpus ||
+        (vm->state != VM_RUNNING && vm->state != VM_PAUSING && vm->state != VM_PAUSED))
+        return;
+    context = effects_of(vm, EFFECTS_NO_VCPU);
+    machine_hold_output(vm->machine, console_must_wait(&vm->console), &context.effects);
+}
+
+void vm_pace(struct vm *vm, u64 limit)
+{
     spin_lock(&vm->lock);
     vm->console.limit = limit;
-    if (vm->vcpus &&
-        (vm->state == VM_RUNNING || vm->state == VM_PAUSING || vm->state == VM_PAUSED)) {
-        context = effects_of(vm, EFFECTS_NO_VCPU);
-        machine_hold_output(vm->machine, limit > 0 && vm->console.written >= limit,
-                            &context.effects);
-    }
+    update_hold(vm);
+    spin_unlock(&vm->lock);
+}
+
+void vm_grow_console(struct vm *vm)
+{
+    void *page;
+
+    if (!console_must_grow(&vm->console))
+        return;
+    page = pool_alloc(1);
+    spin_lock(&vm->lock);
+    console_grow(&vm->console, page);
+    update_hold(vm);
     spin_unlock(&vm->lock);
 }
 

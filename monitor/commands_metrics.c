@@ -129,7 +129,7 @@ static void fill_domain(const struct request *request, char *labels, u64 *values
         sum->guest_cycles,
         sum->host_cycles,
         sum->steal_cycles,
-        (u64)vm->hypervisor_pages * PAGE_BYTES,
+        (u64)vm->hypervisor_pages * PAGE_BYTES + vm->console.space,
         vm->starts,
         vm->console.written,
     };

@@ -265,7 +265,7 @@ static void info_memory(struct request *request)
                        {.number = vm_memory(vm)},
                        {.number = vm->vcpus != NULL ? vm->memory.mapped : 0},
                        {.number = table_pages(vm) * PAGE_BYTES},
-                       {.number = (u64)vm->hypervisor_pages * PAGE_BYTES},
+                       {.number = (u64)vm->hypervisor_pages * PAGE_BYTES + vm->console.space},
                        {.number = vm->console.written},
                        {.number = console_lost(&vm->console)},
                        {.number = vm->unknown_msrs},

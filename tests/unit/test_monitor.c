@@ -426,10 +426,17 @@ static const char *guest_read(struct vm *vm)
     return guest_got;
 }
 
+static void guest_put(struct vm *vm, char byte)
+{
+    if (console_must_grow(&vm->console))
+        console_grow(&vm->console, pool_alloc(1));
+    console_put(&vm->console, (u8)byte);
+}
+
 static void guest_print(struct vm *vm, const char *text)
 {
     for (; *text != '\0'; text++)
-        console_put(&vm->console, (u8)*text);
+        guest_put(vm, *text);
 }
 
 /* No row is wrapped by a terminal of 80 columns. */
@@ -667,7 +674,7 @@ static void test_info(void **state)
     text = json_answer("info web -o json");
     assert_non_null(strstr(text, "\"cmdline\":\"console=ttyS0 name=\\\"x y\\\" \\\\\""));
     assert_non_null(strstr(text, "\"exit_status\":33"));
-    assert_non_null(strstr(text, "\"hypervisor_memory\":40960"));
+    assert_non_null(strstr(text, "\"hypervisor_memory\":45056"));
     assert_non_null(strstr(text, "\"vcpu\":[{\"index\":0,\"cpu\":0,\"state\":\"parked\""));
     assert_non_null(strstr(text, "\"moves\":2,\"ran_on\":\"0-1\""));
 }
@@ -881,12 +888,50 @@ static void test_console_replays_what_was_missed(void **state)
     type("\x1d\r");
 }
 
+static void test_a_console_grows_before_it_is_full(void **state)
+{
+    struct console *console = &add_vm("web", VM_RUNNING)->console;
+
+    while (!console_must_grow(console))
+        console_put(console, 'x');
+    assert_int_equal(console->written, CONSOLE_PAGE_SIZE - CONSOLE_AHEAD);
+    assert_false(console_must_wait(console));
+    while (!console_must_wait(console))
+        console_put(console, 'x');
+    for (int i = 0; i < CONSOLE_BURST; i++)
+        console_put(console, 'x');
+    assert_int_equal(console->written, CONSOLE_PAGE_SIZE);
+    assert_int_equal(console_lost(console), 0);
+    console_put(console, 'y');
+    assert_int_equal(console->written, CONSOLE_PAGE_SIZE);
+    assert_int_equal(console_lost(console), 1);
+    console_grow(console, pool_alloc(1));
+    assert_false(console_must_wait(console) || console_must_grow(console));
+}
+
+static void test_a_console_that_cannot_grow_wraps(void **state)
+{
+    struct console *console = &add_vm("web", VM_RUNNING)->console;
+    u64 position = 0;
+    char byte;
+
+    while (!console_must_grow(console))
+        console_put(console, 'x');
+    console_grow(console, NULL);
+    assert_false(console_must_wait(console) || console_must_grow(console));
+    while (console->written <= CONSOLE_PAGE_SIZE)
+        console_put(console, 'y');
+    assert_int_equal(console_lost(console), 1);
+    assert_int_equal(console_read(console, &position, &byte, 1), 1);
+    assert_int_equal(position, 2);
+}
+
 static void test_console_says_what_was_overwritten(void **state)
 {
     struct vm *vm = add_vm("web", VM_RUNNING);
 
     for (int i = 0; i < CONSOLE_RING_SIZE + 123; i++)
-        console_put(&vm->console, 'x');
+        guest_put(vm, 'x');
     attach(vm);
     EXPECT("[123 bytes dropped]");
     type("\x1d\r");
@@ -902,7 +947,7 @@ static void test_a_flood_leaves_room_for_the_person(void **state)
     clear();
     for (int i = 0; i < 300; i++) {
         for (int j = 0; j < 1000; j++)
-            console_put(&vm->console, 'x');
+            guest_put(vm, 'x');
         monitor_poll();
         line.queued -= MIN(line.queued, line.drain);
         most = MAX(most, line.queued);
@@ -924,7 +969,7 @@ static void test_a_watched_guest_keeps_to_the_line_while_it_moves(void **state)
     assert_int_equal(vm->console.limit, 1 + 32768);
     line.drain = 0;
     for (int i = 0; i < 40000; i++)
-        console_put(&vm->console, 'x');
+        guest_put(vm, 'x');
     settle();
     assert_true(vm->console.limit < vm->console.written);
     patience = 0; /* the line has been standing for long */
@@ -1106,7 +1151,7 @@ static void test_log_follows(void **state)
     REFUSE("NAME");
     line.drain = 16;
     for (int i = 0; i < CONSOLE_RING_SIZE * 2; i++)
-        console_put(&vm->console, 'x');
+        guest_put(vm, 'x');
     monitor_poll();
     line.drain = RING_SIZE;
     settle();
@@ -1893,6 +1938,8 @@ static const struct CMUnitTest tests[] = {
     TEST(test_the_escape_alone_leaves_after_a_while),
     TEST(test_another_escape_can_be_chosen),
     TEST(test_console_replays_what_was_missed),
+    TEST(test_a_console_grows_before_it_is_full),
+    TEST(test_a_console_that_cannot_grow_wraps),
     TEST(test_console_says_what_was_overwritten),
     TEST(test_a_flood_leaves_room_for_the_person),
     TEST(test_a_watched_guest_keeps_to_the_line_while_it_moves),
