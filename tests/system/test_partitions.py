@@ -55,7 +55,8 @@ def two_linuxes_and_a_small_guest(machine, db_vcpus=1):
     use_shell(machine, "web", 1)
     use_shell(machine, "db", db_vcpus)
     partitions = machine.partitions()
-    assert all(partition["state"] in UP for partition in partitions.values()), partitions
+    assert all(partition["state"] in UP and partition["message"] == ""  # "hung", for example
+               for partition in partitions.values()), partitions
     before = heartbeat(machine)
     machine.wait_until("the small guest goes on counting",
                        lambda: heartbeat(machine) > before + 1)
