@@ -320,9 +320,9 @@ static const struct msr_range ranges[] = {
 
 static const struct msr_range *find(u32 index)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(ranges); i++)
-        if (index - ranges[i].first < ranges[i].count)
-            return &ranges[i];
+    for (const struct msr_range *range = ranges; range < ranges + ARRAY_SIZE(ranges); range++)
+        if (index - range->first < range->count)
+            return range;
     return NULL;
 }
 

@@ -153,16 +153,24 @@ bool vcpu_access(struct vcpu *vcpu, struct access *access)
     return claimed;
 }
 
-void vcpu_end_interrupt(struct vcpu *vcpu)
+static __attribute__((noinline)) void tell_ioapic(struct vcpu *vcpu, u8 vector)
 {
     struct vm *vm = vcpu->vm;
     struct vm_effects context = effects_of(vm, vcpu->index);
 
     spin_lock(&vm->lock);
-    machine_end_of_interrupt(vm->machine, vcpu->index, &context.effects);
+    machine_eoi(vm->machine, vector, &context.effects);
+    spin_unlock(&vm->lock);
+}
+
+void vcpu_end_interrupt(struct vcpu *vcpu)
+{
+    u8 vector;
+
+    if (machine_end_of_interrupt(vcpu->vm->machine, vcpu->index, &vector))
+        tell_ioapic(vcpu, vector);
     if (lapic_highest_irr(vcpu->lapic) >= 0)
         vcpu->interrupts_stale = true;
-    spin_unlock(&vm->lock);
 }
 
 void vcpu_set_tsc_deadline(struct vcpu *vcpu, u64 deadline)

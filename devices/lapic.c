@@ -408,7 +408,9 @@ enum lapic_outcome lapic_end_of_interrupt(struct lapic *lapic, u8 *eoi_vector)
 
     if (vector < 0)
         return LAPIC_DONE;
-    *vector_word(lapic, LAPIC_ISR, vector) &= ~(1U << vector % 32);
+    /* An INIT that another CPU sends meanwhile may have cleared it. */
+    __atomic_and_fetch(vector_word(lapic, LAPIC_ISR, vector), ~(1U << vector % 32),
+                       __ATOMIC_RELAXED);
     update_ppr(lapic);
     *eoi_vector = vector;
     return *vector_word(lapic, LAPIC_TMR, vector) & 1U << vector % 32 ? LAPIC_BROADCAST_EOI

@@ -129,12 +129,9 @@ void machine_lapic_written(struct machine *machine, u32 vcpu, u32 offset, struct
     board_lapic_outcome(machine, vcpu, outcome, eoi_vector, effects);
 }
 
-void machine_end_of_interrupt(struct machine *machine, u32 vcpu, struct effects *effects)
+bool machine_end_of_interrupt(struct machine *machine, u32 vcpu, u8 *vector)
 {
-    u8 vector;
-
-    if (lapic_end_of_interrupt(&machine->lapics[vcpu], &vector) == LAPIC_BROADCAST_EOI)
-        machine_eoi(machine, vector, effects);
+    return lapic_end_of_interrupt(&machine->lapics[vcpu], vector) == LAPIC_BROADCAST_EOI;
 }
 
 void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,

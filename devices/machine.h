@@ -96,8 +96,11 @@ void machine_nmi(struct machine *machine, struct effects *effects);
 /* Is a device set up to interrupt by NMI: a pin of the IOAPIC, or a LINT0? */
 bool machine_may_send_nmi(const struct machine *machine);
 
-/* EOI, and a write of IA32_TSC_DEADLINE: what machine_access does for them. */
-void machine_end_of_interrupt(struct machine *machine, u32 vcpu, struct effects *effects);
+/* EOI, which only the vCPU's own CPU may do, and needs no lock for: true where machine_eoi is to be
+ * told of `vector`. */
+bool machine_end_of_interrupt(struct machine *machine, u32 vcpu, u8 *vector);
+
+/* What machine_access does for a write of IA32_TSC_DEADLINE. */
 void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,
                               struct effects *effects);
 

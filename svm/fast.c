@@ -30,8 +30,34 @@
 #define CODE_RM_SHIFT      16
 #define CODE_RM_MASK       7
 
+static NOINLINE const volatile u32 *find_code(struct vcpu *vcpu, u64 rip)
+{
+    struct hvm_vcpu *hvm = vcpu->hvm;
+    u64 cr3 = vmcb_cr3(hvm->vmcb), offset = rip & (PAGE_SIZE - 1);
+    const u8 *at = guest_code_at(&vcpu->vm->memory.ram, cr3, rip, sizeof(u32));
+
+    if (at) {
+        hvm->code = at - offset;
+        hvm->code_linear = rip - offset;
+        hvm->code_cr3 = cr3;
+    }
+    return (const volatile u32 *)at;
+}
+
+/* The code at RIP, or where the page that it was on was last found: good enough to tell whether an
+ * instruction that is known has prefixes. NULL: on two pages, or not found. */
+static inline const volatile u32 *code_at(struct vcpu *vcpu, u64 rip)
+{
+    const struct hvm_vcpu *hvm = vcpu->hvm;
+    u64 offset = rip - hvm->code_linear;
+
+    if (offset > PAGE_SIZE - sizeof(u32) || hvm->code_cr3 != vmcb_cr3(hvm->vmcb))
+        return find_code(vcpu, rip);
+    return (const volatile u32 *)(hvm->code + offset);
+}
+
 /* Sets where the guest goes on. Without next-RIP save that takes a look at the code: what it was
- * when the CPU fetched it, unless the guest changes it right now, or has it in another mode, with a
+ * when the CPU fetched it, unless the guest has changed it, or has it in another mode, with a
  * prefix or on two pages; then it is false. */
 static inline bool find_next(struct vcpu *vcpu, u32 code, u8 length)
 {
@@ -45,7 +71,7 @@ static inline bool find_next(struct vcpu *vcpu, u32 code, u8 length)
     }
     if (!svm_in_64bit_code(vmcb))
         return false;
-    at = guest_code_at(&vcpu->vm->memory.ram, vmcb_cr3(vmcb), rip, sizeof(*at));
+    at = code_at(vcpu, rip);
     vcpu->hvm->next_rip = rip + length;
     return at && (*at & (BIT(8 * length) - 1)) == code;
 }

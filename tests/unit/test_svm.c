@@ -1092,6 +1092,55 @@ static void what_waits_for_an_exit_takes_the_long_way(void **state)
     assert_int_equal(vmcb_rip(vmcb), 0x1000);
 }
 
+/* Code at 5010h, whose tables begin at 1000h. */
+static u64 mapped_ram[0x6000 / sizeof(u64)] __attribute__((aligned(PAGE_SIZE)));
+
+static u8 *map_code(void)
+{
+    memset(mapped_ram, 0, sizeof(mapped_ram));
+    for (u32 table = 1; table < 5; table++)
+        mapped_ram[table * 512 + (table == 4 ? 5 : 0)] = (table + 1) << 12 | 1;
+    vm.memory.ram = (struct guest_ram){.base = (u8 *)mapped_ram, .low_size = sizeof(mapped_ram)};
+    vmcb_set_cr3(vmcb, 0x1000);
+    vmcb_set_rip(vmcb, 0x5010);
+    vmcb->save.efer |= BIT(10);
+    vmcb->save.cs.attributes |= BIT(9);
+    vmcb->control.exit_code = VMEXIT_CPUID;
+    return (u8 *)mapped_ram + 0x5010;
+}
+
+static void code_is_found_again(void **state)
+{
+    u8 *at = map_code();
+
+    memcpy(at, "\x0F\xA2", 2);
+    assert_int_equal(svm_fast_answer(&vcpu), EXIT_CPUID);
+    assert_int_equal(vcpu.hvm->next_rip, 0x5012);
+    mapped_ram[1 * 512] = 0; /* it knows the way */
+    assert_int_equal(svm_fast_answer(&vcpu), EXIT_CPUID);
+    memcpy(at, "\x66\x0F\xA2", 3);
+    assert_int_equal(svm_fast_answer(&vcpu), EXIT_NONE);
+    memcpy(at, "\x0F\xA2", 2);
+    vmcb_set_cr3(vmcb, 0); /* to other tables it does not */
+    assert_int_equal(svm_fast_answer(&vcpu), EXIT_NONE);
+    vmcb_set_cr3(vmcb, 0x1000);
+    vmcb_set_rip(vmcb, 0x4FFE); /* nor to what ends on another page */
+    assert_int_equal(svm_fast_answer(&vcpu), EXIT_NONE);
+    vmcb_set_rip(vmcb, 0x5FFE);
+    assert_int_equal(svm_fast_answer(&vcpu), EXIT_NONE);
+}
+
+static void no_code_is_known_at_first(void **state)
+{
+    map_code();
+    mapped_ram[0x1000 / 8] = 0;
+    vmcb_set_cr3(vmcb, 0);
+    for (u64 rip = 0; rip < 16; rip++) {
+        vmcb_set_rip(vmcb, rip - 8);
+        assert_int_equal(svm_fast_answer(&vcpu), EXIT_NONE);
+    }
+}
+
 /* The code may have changed since: shared code compares. */
 static void a_short_access_says_whether_it_is_a_write(void **state)
 {
@@ -1113,6 +1162,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_short_exit_leaves_nothing_behind),
         TEST(a_short_exit_ends_at_the_deadline),
+        TEST(code_is_found_again),
+        TEST(no_code_is_known_at_first),
         TEST(what_waits_for_an_exit_takes_the_long_way),
         TEST(a_short_access_says_whether_it_is_a_write),
         TEST(clean_bits_follow_changes),
