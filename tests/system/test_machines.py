@@ -42,7 +42,7 @@ USED_ON = {"ryzen": ("NRIP save", "flush by ASID", "pause filter", "LBR virtuali
     "phenom": {"cpu_model": "phenom_8650_toliman"},
     "ryzen": {**RYZEN, "cpus": 2},
     "amd": {**AMD, "cpus": 2, "icount": 3},
-}, memory=256, timeout=300)
+}, memory=256, timeout=300, virtual_interrupts=True)
 def the_virtual_pc(machine):
     log = machine.boot()
     capabilities = machine.json("capabilities")
@@ -72,7 +72,7 @@ def without(*names):
     "tpr-shadow": {"cmdline": without("TPR shadow")},
     "interrupt-delivery": {"cmdline": without("virtual-interrupt delivery")},
     "anything-optional": {"cmdline": without(*OPTIONAL), "cpus": 2},
-}, memory=256, timeout=300)
+}, memory=256, timeout=300, virtual_interrupts=True)
 def the_virtual_pc_without(machine):
     log = machine.boot()
     capabilities = machine.json("capabilities")
@@ -125,7 +125,7 @@ def tsc_scaling_that_is_missing(machine):
     machine.power_off()
 
 
-@system_test(PC, BOTH, cpus=2, memory=256)
+@system_test(PC, BOTH, cpus=2, memory=256, virtual_interrupts=True)
 def no_page_is_writable_and_executable(machine):
     log = machine.boot()
     assert re.search(r"host page tables: 0 of \d+ pages are writable and executable", log), log
@@ -256,7 +256,8 @@ X2APIC_BASE = "0xfee00d00"
 FIRMWARE_X2APIC = ("insmod rdmsr", "insmod wrmsr", f"wrmsr 0x1b {X2APIC_BASE}", "rdmsr 0x1b")
 
 
-@system_test(PC, **VTX, cpus=2, memory=256, grub=FIRMWARE_X2APIC, timeout=300)
+@system_test(PC, **VTX, cpus=2, memory=256, grub=FIRMWARE_X2APIC, timeout=300,
+             virtual_interrupts=True)
 def firmware_in_x2apic_mode(machine):
     log = machine.boot()
     assert X2APIC_BASE in log and "2 of 2 CPUs are up" in log, log
