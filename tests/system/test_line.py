@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Bulkhead authors
 """The serial line as people and programs use it: the screen, consoles, floods, batch and
 scripts/bulkheadctl."""
+import contextlib
 import json
 import os
 import random
@@ -14,11 +15,11 @@ from harness import AMD, BOTH, ESCAPE, PROMPT, ROOT, UP, VTX, system_test
 HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\n"
 
 
-def control(machine, *words, stdin=b"", **more):
+def control(machine, *words, line=None, stdin=b"", **more):
     """Runs bulkheadctl: its status and what it printed."""
     machine.hang_up()
     result = subprocess.run([f"{ROOT}/scripts/bulkheadctl", "--serial",
-                             f"unix:{machine.folder}/serial", *words], input=stdin,
+                             line or f"unix:{machine.folder}/serial", *words], input=stdin,
                             capture_output=True, timeout=60, check=False, **more)
     return result.returncode, result.stdout.decode(), result.stderr.decode()
 
@@ -48,6 +49,36 @@ def bulkheadctl(machine):
     machine.reconnect()  # the line is a person's again
     machine.send("\r")
     assert machine.info("hello")["state"] == "stopped"
+    machine.power_off()
+
+
+@contextlib.contextmanager
+def bridged(machine, address):
+    """The line at another address of socat's, once it says that it is there."""
+    machine.hang_up()
+    bridge = subprocess.Popen(["socat", "-d", "-d", address, f"UNIX-CONNECT:{machine.folder}/serial"],
+                              stderr=subprocess.PIPE)
+    try:
+        said = next(line for line in bridge.stderr if b"listening on" in line or b"PTY is" in line)
+        yield said.decode().split()[-1]
+    finally:
+        bridge.terminate()
+        bridge.wait()
+        bridge.stderr.close()
+
+
+@system_test(HELLO, {"amd": AMD}, memory=256)
+def bulkheadctl_over_tcp_and_a_tty(machine):
+    machine.boot()
+    with bridged(machine, "TCP-LISTEN:0,bind=127.0.0.1") as address:
+        line = f"tcp:127.0.0.1:{address.rpartition(':')[2]}"
+        assert control(machine, "wait", "hello", "running", line=line)[0] == 0
+    with bridged(machine, f"PTY,raw,echo=0,link={machine.folder}/tty"):
+        status, out, error = control(machine, "-o", "json", "info", "hello",
+                                     line=f"{machine.folder}/tty")
+        assert status == 0 and json.loads(out)["name"] == "hello", (out, error)
+    machine.reconnect()
+    machine.send("\r")
     machine.power_off()
 
 
