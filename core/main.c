@@ -159,8 +159,9 @@ static void set_up_mitigations(void)
     }
     mitigations = mitigations_choose(&facts, mode);
     mitigations_describe(&mitigations, &text);
-    log_info("mitigations: %s; not countered: %s", text.used[0] ? text.used : "none",
-             text.open[0] ? text.open : "nothing");
+    log_info("mitigations: %s", text.used[0] ? text.used : "none");
+    if (text.open[0])
+        log_info("not countered: %s", text.open);
     mitigations_enable();
 }
 

@@ -570,7 +570,7 @@ static void rest_deep(struct cpu *cpu)
     cpu_sti_mwait_cli(cpu->gdt, host.features.mwait_hint);
     cpu->vain_mwaits = cpu->interrupts == before ? cpu->vain_mwaits + 1 : 0;
     if (cpu->vain_mwaits == VAIN_MWAITS)
-        log_info("CPU %u: MWAIT does not wait, so HLT is used", cpu->index);
+        log_debug("CPU %u: MWAIT does not wait, so HLT is used", cpu->index);
 }
 
 /* A wake-up that came since the mailbox was looked at is still waiting, as interrupts have been

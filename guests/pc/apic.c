@@ -105,7 +105,7 @@ void test_lapic_timer(const char *part)
     mmio_write(LAPIC_BASE + LAPIC_TIMER_INITIAL, in_5ms);
     u64 start = rdtsc();
     EXPECT(wait_for(&interrupts, 1, 500), interrupts);
-    u64 microseconds = (rdtsc() - start) / (tsc_hz() / 1000000);
+    u64 microseconds = (rdtsc() - start) * 1000000 / tsc_hz();
     EXPECT(microseconds >= 4500, microseconds);
     EXPECT(mmio_read(LAPIC_BASE + LAPIC_TIMER_CURRENT) == 0, 0);
     EXPECT(!wait_for(&interrupts, 2, 12), interrupts);

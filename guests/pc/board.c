@@ -235,7 +235,7 @@ void test_pm_timer(const char *part)
     struct moment start = read_clocks(acpi.pm_timer);
     delay_ms(50);
     struct moment end = read_clocks(acpi.pm_timer);
-    u64 expected = (end.tsc - start.tsc) / (tsc_hz() / 1000000) * PM_TIMER_HZ / 1000000;
+    u64 expected = (end.tsc - start.tsc) * PM_TIMER_HZ / tsc_hz();
     u64 got = (end.pm - start.pm) & PM_TIMER_MASK;
     EXPECT(got > expected - expected / 25, got);
     EXPECT(got < expected + expected / 25, got);

@@ -151,13 +151,13 @@ def free_memory(machine):
 @system_test(CONFIGURED, BOTH, memory=256, cpus=2, files={"data": lambda: b"data"})
 def create_set_undefine_config(machine):
     machine.boot()
+    machine.wait_in_log("plain", "heartbeat 1")
     text = machine.command("config web")
     given = CONFIGURED.split("[plain]")[0].strip()
     for line in given.splitlines():
         key, _, value = line.partition("=")
         assert re.search(rf"^{re.escape(key.strip())} += {re.escape(value.strip())}$", text, re.M) or \
             line == "[web]", (line, text)
-    machine.wait_in_log("plain", "heartbeat 1")
     free = free_memory(machine)
     for name in "web", "plain":
         config = machine.json(f"config {name}")["config"]

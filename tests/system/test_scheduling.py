@@ -180,7 +180,7 @@ def a_halted_guest_costs_nothing(machine):
 
 # MWAIT is a NOP on the boot CPU of Bochs, on the others it waits.
 @system_test("[late]\nkernel = hello.elf\nmemory = 4M\ncpus = 1\nautostart = no\n", {"vtx": VTX},
-             cpus=2, memory=256)
+             cpus=2, memory=256, cmdline="console=com1,115200 log=debug")
 def a_cpu_that_rests_in_mwait_wakes(machine):
     machine.boot()
     before = machine.json("host")["cpu"][1]
