@@ -69,14 +69,16 @@ def weights_share_a_cpu(machine):
     machine.power_off()
 
 
-# And one that sleeps and wakes, and must not be sent from CPU to CPU instead of running.
+# And one that sleeps and wakes, and must not be sent from CPU to CPU instead of running. QEMU, which
+# has its CPUs take turns, often turns to the other one while this one runs: that time is its.
 @system_test("".join(partition(name) for name in "abc") + "[hello]\nkernel = hello.elf\nmemory = 8M\n",
              COUNTED, cpus=2, memory=256, timeout=400)
 def three_share_two_cpus(machine):
     machine.boot()
     machine.wait_in_log("c", "window=1 ")
     shares = shares_from_now(machine, 2 * SECOND, cpus=2)
-    assert all(near(shares[name], 1 / 3) for name in "abc"), shares
+    busy = sum(shares[name] for name in "abc")
+    assert busy > 0.9 and all(near(shares[name] / busy, 1 / 3) for name in "abc"), shares
     beats = machine.log_of("hello").count("heartbeat")
     machine.wait_until("hello goes on", lambda: machine.log_of("hello").count("heartbeat") > beats + 5)
     machine.power_off()
