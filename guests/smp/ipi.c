@@ -298,7 +298,8 @@ static u64 run_kind(const struct kind *next)
 
     kind = next;
     if ((kind->cpus_max && cpu_count > kind->cpus_max) ||
-        (guest_option("only") && !guest_option_is("only", kind->name)))
+        (guest_option("only") && !guest_option_is("only", kind->name)) ||
+        (guest_option_is("nmis", "off") && kind->send == send_nmi))
         return 0;
     run_on_all(clear);
     if (kind->destination_format)

@@ -2,7 +2,8 @@
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 /* Uses all its CPUs as mode=NAME tells:
  *   up     starts them (start=all: by broadcast) and ends
- *   ipi    count=N interprocessor interrupts of every kind (or only=KIND), each acknowledged
+ *   ipi    count=N interprocessor interrupts of every kind (or only=KIND; nmis=off: but NMIs), each
+ *          acknowledged
  *   masked sends interrupts to all rounds=N times while these are off
  *   spin   handovers=N of a lock that passes round, work=N loops for each
  *   burn   counts loops on every CPU for ever, and prints the count every window=MS

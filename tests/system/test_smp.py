@@ -84,15 +84,22 @@ def no_interrupt_comes_while_they_are_off(machine):
     machine.power_off()
 
 
-# More than a flat logical destination has bits for, or the clusters that the guest makes.
-@system_test(SMP.format(vcpus=64, cmdline="mode=ipi count=20000 start=all"),
-             BOTH, cpus=2, memory=256, timeout=200)
+# More than a flat logical destination has bits for, or the clusters that the guest makes. In Bochs
+# NMIs get lost where virtual CPUs share a CPU (docs/testing.md).
 def sixty_four_virtual_cpus(machine):
     machine.boot()
     said = passed(machine, "ipi", timeout=180)
     assert numbers(said, "smp:")["cpus"] == 64
-    check_storm(said, XAPIC_KINDS | X2APIC_KINDS, 20_000)
+    check_storm(said, machine.test.parameter, 20_000)
     machine.power_off()
+
+
+SIXTY_FOUR = {"cpus": 2, "memory": 256, "timeout": 200}
+system_test(SMP.format(vcpus=64, cmdline="mode=ipi count=20000 start=all"), {"amd": AMD},
+            parameter=XAPIC_KINDS | X2APIC_KINDS, **SIXTY_FOUR)(sixty_four_virtual_cpus)
+system_test(SMP.format(vcpus=64, cmdline="mode=ipi count=20000 start=all nmis=off"), {"vtx": VTX},
+            parameter=(XAPIC_KINDS | X2APIC_KINDS) - {"nmi", "x2apic-nmi"},
+            **SIXTY_FOUR)(sixty_four_virtual_cpus)
 
 
 @system_test(SMP.format(vcpus=64, cmdline="mode=up"), BOTH, cpus=1, memory=256, timeout=300)
