@@ -38,6 +38,7 @@
 #define CONSOLE_POLL_NS             2000000ULL
 #define CPUS_LIMIT                  4096
 #define LOG_NOTE_SIZE               40
+#define NAME_MWAIT                  "MWAIT" /* for host_without */
 
 struct host host;
 
@@ -333,10 +334,11 @@ static void check_without(const struct hvm_report *report)
 
     while (*at) {
         const char *end = strchr(at, ',') ? strchr(at, ',') : at + strlen(at);
-        bool known = false;
+        bool known;
 
         snprintf(unknown, sizeof(unknown), "%s", at);
         unknown[end - at] = '\0';
+        known = list_names(unknown, NAME_MWAIT);
         for (u32 i = 0; i < report->feature_count; i++)
             known = known || list_names(unknown, report->features[i].name);
         if (!known)
@@ -612,6 +614,8 @@ void boot_main(u32 magic, u32 information, u64 tsc)
     host.boot_tsc = tsc;
     read_boot_information(magic, information);
     features_probe(&host.features);
+    if (host_without(NAME_MWAIT))
+        host.features.mwait_hint = 0;
     if (!host.features.nx)
         refuse(
             "this CPU shows no NX (no-execute pages): turn on \"Execute Disable\" (XD, NX) in the "

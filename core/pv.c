@@ -161,5 +161,8 @@ void pv_tsc_changed(struct vcpu *vcpu)
 
 void pv_turn(struct vcpu *vcpu)
 {
-    write_steal_time(vcpu, vcpu->msrs.kvm[MSR_KVM_STEAL_TIME - MSR_KVM_FIRST]);
+    u64 msr = vcpu->msrs.kvm[MSR_KVM_STEAL_TIME - MSR_KVM_FIRST];
+
+    if (msr & ENABLE)
+        write_steal_time(vcpu, msr);
 }

@@ -561,7 +561,7 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     requeue(cpu, vcpu, start, sharers);
 }
 
-/* To a hypervisor below, and to one emulator on its boot CPU, MWAIT is a NOP: then HLT. Nobody
+/* Below some hypervisors, and in one emulator on its boot CPU, MWAIT is a NOP: then HLT. Nobody
  * writes to the line that it watches. */
 static void rest_deep(struct cpu *cpu)
 {

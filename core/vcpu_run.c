@@ -4,6 +4,7 @@
 
 #include "core/host.h"
 #include "core/lifecycle.h"
+#include "core/log.h"
 #include "core/sched.h"
 #include "core/vm.h"
 #include "devices/machine.h"
@@ -246,6 +247,9 @@ void vm_grow_console(struct vm *vm)
     if (!console_must_grow(&vm->console))
         return;
     page = pool_alloc(1);
+    if (!page)
+        log_warn("'%s': no memory for more than the last %u KiB of its console", vm->config.name,
+                 vm->console.space / 1024);
     spin_lock(&vm->lock);
     console_grow(&vm->console, page);
     update_hold(vm);

@@ -194,16 +194,6 @@ static const struct row {
 
 /* ---- measuring ----------------------------------------------------------------------------- */
 
-static void sort(u64 *values, u32 count)
-{
-    for (u32 i = 1; i < count; i++)
-        for (u32 j = i; j > 0 && values[j] < values[j - 1]; j--) {
-            u64 other = values[j];
-            values[j] = values[j - 1];
-            values[j - 1] = other;
-        }
-}
-
 static u64 each(u64 ticks)
 {
     return ticks > clock_cost ? (ticks - clock_cost + BATCH / 2) / BATCH : 0;
@@ -226,7 +216,7 @@ static void measure(const char *name, u64 (*batch)(void), u32 interrupts)
             magic_break();
         ticks[i] = batch();
     }
-    sort(ticks, BATCHES);
+    guest_sort(ticks, BATCHES);
     if (bench_interrupts - before != (u64)interrupts * BATCHES)
         guest_print("FAIL %s: %u interrupts came\n", name, bench_interrupts - before);
     guest_print("bench %s: %u %u %u\n", name, each(ticks[0]), each(ticks[BATCHES / 2]),

@@ -242,3 +242,13 @@ _Noreturn void guest_exit(u8 code)
     for (;;)
         __asm__ volatile("cli; hlt");
 }
+
+void guest_sort(u64 *values, u32 count)
+{
+    for (u32 i = 1; i < count; i++)
+        for (u32 j = i; j > 0 && values[j] < values[j - 1]; j--) {
+            u64 other = values[j];
+            values[j] = values[j - 1];
+            values[j - 1] = other;
+        }
+}

@@ -273,4 +273,7 @@ bool acpi_power_button_pressed(const struct acpi *acpi);
 
 void acpi_power_off(const struct acpi *acpi);
 
+/* Least first. */
+void guest_sort(u64 *values, u32 count);
+
 #endif

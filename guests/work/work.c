@@ -89,16 +89,6 @@ static void tick(void)
 }
 
 /* ---- being switched away from ---- */
-static void sort(u64 *values, u32 count)
-{
-    for (u32 i = 1; i < count; i++)
-        for (u32 j = i; j > 0 && values[j] < values[j - 1]; j--) {
-            u64 other = values[j];
-            values[j] = values[j - 1];
-            values[j - 1] = other;
-        }
-}
-
 /* Beside a partition in mode `tick` on the same CPU: how long that, and the way there and back,
  * kept this one. */
 static void watch_gaps(void)
@@ -113,7 +103,7 @@ static void watch_gaps(void)
             gaps[count++] = now - last;
         last = now;
     }
-    sort(gaps, SAMPLES);
+    guest_sort(gaps, SAMPLES);
     guest_print("work gap: %u %u %u\n", gaps[0], gaps[SAMPLES / 2], gaps[SAMPLES - 1]);
 }
 

@@ -173,7 +173,8 @@ FLOODS = "".join(f"[{name}]\nkernel = fault.elf\nmemory = 8M\ncmdline = fault=fl
                  for name in ("one", "two", "three"))
 
 
-@system_test(FLOODS, {"vtx": {**VTX, "parameter": 15}, "amd": {**AMD, "parameter": 1000}},
+@system_test(FLOODS, {"vtx": {**VTX, "parameter": 100}, "amd": {**AMD, "parameter": 1000},
+                      "vtx-long": {**VTX, "parameter": 1000, "timeout": 1000, "long": True}},
              cpus=2, memory=256, timeout=400)
 def commands_answer_in_a_flood(machine):
     machine.boot()

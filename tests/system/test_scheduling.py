@@ -217,6 +217,14 @@ def an_idle_linux(machine):
     machine.power_off()
 
 
+@system_test("", {"vtx": VTX}, memory=256, cmdline="console=com1,115200 log=debug without=mwait")
+def mwait_can_be_done_without(machine):
+    log = machine.boot()
+    machine.json("host")
+    assert "MWAIT" not in log + machine.json("dmesg")["log"] and "no feature has" not in log, log
+    machine.power_off()
+
+
 # ---- all at once ----
 OPERATIONS = {"start": {"stopped"}, "destroy": {"running", "blocked", "paused"},
               "pause": {"running", "blocked"}, "resume": {"paused"}}
