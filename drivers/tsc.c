@@ -46,10 +46,11 @@ enum cpuid_leaf {
 #define PORT_B_GATE2       BIT(0)
 #define PORT_B_SPEAKER     BIT(1)
 
-#define RUNS_PER_SECOND 50 /* a run takes this part of a second */
+#define RUNS_PER_SECOND 100 /* a run takes this part of a second */
 #define ALIVE_READS     10000
 #define RUN_READS       1000000
-#define TOLERANCE       16 /* a claim may be off by 1/16 of it */
+#define CLAIM_TOLERANCE 16   /* a claim may be off by 1/16 of it */
+#define RUN_TOLERANCE   4096 /* and a run from another by that */
 
 struct clock {
     u32 (*read)(const struct clock *clock);
@@ -106,23 +107,20 @@ static u64 measure_once(const struct clock *clock)
     return 0;
 }
 
-/* The median of three: an SMI or a pause of the host falls into one of them. */
+static bool agree(u64 a, u64 b, u64 tolerance)
+{
+    return (a > b ? a - b : b - a) <= a / tolerance;
+}
+
+/* The mean of two, or the median of three: an SMI or a pause of the host falls into one of them. */
 static u64 measure(const struct clock *clock)
 {
-    u64 low = measure_once(clock);
-    u64 high, third;
+    u64 first = measure_once(clock);
+    u64 second = first == 0 ? 0 : measure_once(clock);
 
-    if (low == 0)
-        return 0;
-    high = measure_once(clock);
-    third = measure_once(clock);
-    if (low > high) {
-        u64 swap = low;
-
-        low = high;
-        high = swap;
-    }
-    return MIN(MAX(low, third), high);
+    if (agree(first, second, RUN_TOLERANCE))
+        return (first + second) / 2;
+    return MIN(MAX(MIN(first, second), measure_once(clock)), MAX(first, second));
 }
 
 static u32 read_pm_timer(const struct clock *clock)
@@ -208,13 +206,6 @@ static u64 from_clocks(const struct acpi_info *acpi, const char **source)
     return hz;
 }
 
-static bool agree(u64 claimed, u64 measured)
-{
-    u64 difference = claimed > measured ? claimed - measured : measured - claimed;
-
-    return difference <= claimed / TOLERANCE;
-}
-
 /* Guests are told kHz: what they compute from it and what their timers do must not differ. */
 static u64 whole_khz(u64 hz)
 {
@@ -230,7 +221,7 @@ u64 host_tsc_hz(const struct acpi_info *acpi, const char **source)
 
     if (claimed == 0)
         claimed = from_hypervisor(source);
-    if (claimed != 0 && (measured == 0 || agree(claimed, measured)))
+    if (claimed != 0 && (measured == 0 || agree(claimed, measured, CLAIM_TOLERANCE)))
         return whole_khz(claimed);
     *source = clock;
     return whole_khz(measured);
