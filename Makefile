@@ -35,10 +35,11 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-# What no exit runs through is built for size.
-SMALL := boot/% loader/% monitor/% drivers/% core/config core/main core/mitigations core/dump core/guest_port core/lifecycle core/log \
-         core/panic core/port core/smp core/vm lib/edit_distance lib/format mm/frame mm/host_space mm/pool \
-         vmx/capability svm/probe
+# What no exit runs through that comes often is built for size.
+SMALL := boot/% loader/% monitor/% drivers/% core/config core/dump core/features core/guest_port core/insn \
+         core/lifecycle core/log core/main core/mitigations core/panic core/port core/smp core/vcpu_state core/vm \
+         devices/acpi_pm devices/chipset devices/rtc lib/edit_distance lib/format mm/frame mm/host_space mm/pool \
+         svm/probe svm/state vmx/capability vmx/cr vmx/state
 $(filter $(SMALL:%=$(BUILD)/%.o),$(OBJECTS)): CFLAGS += -Os
 
 # What most exits run through does without frames: backtraces leave it out.
