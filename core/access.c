@@ -7,6 +7,7 @@
 #include "core/insn.h"
 #include "core/vcpu_run.h"
 #include "core/vm.h"
+#include "devices/pc_ports.h"
 #include "lib/string.h"
 #include "mm/guest_walk.h"
 
@@ -15,6 +16,9 @@
 
 /* Repetitions of a string instruction that one exit carries out: bounds the time in host mode. */
 #define STRING_STEP 256
+
+/* Keeps what a part needs off the common way: the registers that it saves. */
+#define NOINLINE __attribute__((noinline))
 
 static struct guest_paging paging_of(struct vcpu *vcpu)
 {
@@ -76,8 +80,7 @@ static void set_low(u64 *reg, u64 value, u8 size)
     *reg = (*reg & ~mask) | (value & mask);
 }
 
-static __attribute__((noinline)) enum exit_kind port_access(struct vcpu *vcpu, u16 port, u8 size,
-                                                            bool write)
+static NOINLINE enum exit_kind port_access(struct vcpu *vcpu, u16 port, u8 size, bool write)
 {
     struct access access = {
         .space = SPACE_PORT,
@@ -93,14 +96,44 @@ static __attribute__((noinline)) enum exit_kind port_access(struct vcpu *vcpu, u
     return EXIT_PORT;
 }
 
-enum exit_kind vcpu_fast_port(struct vcpu *vcpu, u16 port, u8 size, bool write)
+static void set_al(struct vcpu *vcpu, u8 value)
 {
-    int value = write || size != 1 ? -1 : machine_peek(vcpu->vm->machine, port);
+    *(u8 *)&vcpu->gpr[GPR_RAX] = value;
+}
+
+/* Fires no timer first: one that is due takes the vCPU out of the guest before it goes on. */
+static NOINLINE enum exit_kind read_pit(struct vcpu *vcpu, u32 counter)
+{
+    struct vm *vm = vcpu->vm;
+    struct machine *machine = vm->machine;
+    int value;
+
+    spin_lock(&vm->lock);
+    value = pit_try_read(&machine->pit, counter, machine->tsc_hz, vm_now(vm));
+    spin_unlock(&vm->lock);
+    if (value < 0)
+        return port_access(vcpu, PORT_PIT + counter, 1, false);
+    set_al(vcpu, value);
+    return EXIT_PORT;
+}
+
+static NOINLINE enum exit_kind read_byte(struct vcpu *vcpu, u16 port)
+{
+    int value = machine_peek(vcpu->vm->machine, port);
 
     if (value < 0)
-        return port_access(vcpu, port, size, write);
-    set_low(&vcpu->gpr[GPR_RAX], (u8)value, 1);
+        return port_access(vcpu, port, 1, false);
+    set_al(vcpu, value);
     return EXIT_PORT;
+}
+
+enum exit_kind vcpu_fast_port(struct vcpu *vcpu, u16 port, u8 size, bool write)
+{
+    u32 counter = port - PORT_PIT;
+
+    if (write || size != 1)
+        return port_access(vcpu, port, size, write);
+    return counter < PIT_CHANNELS ? read_pit(vcpu, counter) : read_byte(vcpu, port);
 }
 
 /* One INS or OUTS; false when the memory operand is not there: the guest gets a page fault by

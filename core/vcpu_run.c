@@ -68,9 +68,7 @@ static const struct effects_ops effects_ops = {
 static struct vm_effects effects_of(struct vm *vm, u32 vcpu)
 {
     return (struct vm_effects){
-        .effects = {.ops = &effects_ops,
-                    .now = vm_scale_tsc(vm, rdtsc() - vm->tsc_base),
-                    .vcpu = vcpu},
+        .effects = {.ops = &effects_ops, .now = vm_now(vm), .vcpu = vcpu},
         .vm = vm,
     };
 }

@@ -7,7 +7,15 @@
  * partition's host address space in CR3, vm->lock not held. */
 
 #include "core/hvm.h"
+#include "core/vm.h"
 #include "devices/device.h"
+#include "drivers/cpu.h"
+
+/* Machine time: ticks of its virtual TSC since its start. */
+static inline u64 vm_now(const struct vm *vm)
+{
+    return vm_scale_tsc(vm, rdtsc() - vm->tsc_base);
+}
 
 /* Fires the machine's timers that are due, then takes INIT, SIPI, NMI and interrupts from the
  * machine to the hardware, or asks for a window. Blocks the vCPU when it is halted and nothing

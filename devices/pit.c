@@ -4,7 +4,6 @@
 
 #include "devices/device.h"
 #include "devices/pc_ports.h"
-#include "lib/arith.h"
 #include "lib/string.h"
 
 enum pit_mode {
@@ -29,20 +28,9 @@ enum pit_control {
     STATUS_OUTPUT = 1 << 7,
 };
 
-enum pit_access {
-    ACCESS_LATCH,
-    ACCESS_LOW,
-    ACCESS_HIGH,
-    ACCESS_BOTH,
-};
-
 #define COUNT_MAX     0x10000
 #define COUNT_MAX_BCD 10000
-
-static u64 pit_ticks(u64 tsc_hz, u64 now)
-{
-    return mul_div(now, PIT_HZ, tsc_hz);
-}
+#define RAMP_ENDLESS  BIT(63)
 
 /* The first machine time at which pit_ticks is at least `tick`. */
 static u64 machine_time(u64 tick, u64 tsc_hz)
@@ -98,16 +86,25 @@ static bool channel_output(const struct pit_channel *channel, u64 tick)
     }
 }
 
-/* Mode 3 counts by twos, twice in a period. */
-static u32 square_count(const struct pit_channel *channel, u64 elapsed)
+/* Where the count is after `elapsed` ticks, from which `start` counts. */
+static struct pit_ramp ramp_at(const struct pit_channel *channel, u64 elapsed)
 {
-    u32 phase = elapsed % channel->count;
+    struct pit_ramp ramp = {.length = RAMP_ENDLESS, .top = channel->count};
     u32 half = (channel->count + 1) / 2;
-    u32 even = channel->count & ~1U;
 
-    if (phase >= half)
-        phase -= half;
-    return 2 * phase < even ? even - 2 * phase : 2;
+    if (is_periodic(channel)) {
+        ramp.start = elapsed - elapsed % channel->count;
+        ramp.length = channel->count;
+    }
+    /* Mode 3 counts by twos, twice in a period; an odd count waits at 2 for a tick. */
+    if (channel->mode == MODE_SQUARE) {
+        if (elapsed - ramp.start >= half)
+            ramp.start += half;
+        ramp.length = channel->count / 2;
+        ramp.top &= ~1U;
+        ramp.shift = 1;
+    }
+    return ramp;
 }
 
 static u16 to_bcd(u32 value)
@@ -122,20 +119,17 @@ static u32 from_bcd(u16 value)
 
 static u16 channel_count(const struct pit_channel *channel, u64 tick)
 {
-    u64 elapsed = channel_elapsed(channel, tick);
-    u32 modulus = channel->bcd ? COUNT_MAX_BCD : COUNT_MAX;
-    u32 value;
+    u64 elapsed = channel_elapsed(channel, tick), fallen;
+    struct pit_ramp ramp;
 
     if (channel->count == 0)
         return 0;
-    if (channel->mode == MODE_SQUARE)
-        value = square_count(channel, elapsed);
-    else if (channel->mode == MODE_RATE)
-        value = channel->count - elapsed % channel->count;
-    else
-        value = modulus + channel->count - elapsed % modulus;
-    value %= modulus;
-    return channel->bcd ? to_bcd(value) : value;
+    ramp = ramp_at(channel, elapsed);
+    if (elapsed - ramp.start >= ramp.length)
+        return 2;
+    fallen = (elapsed - ramp.start) << ramp.shift;
+    return channel->bcd ? to_bcd(COUNT_MAX_BCD + ramp.top - fallen % COUNT_MAX_BCD)
+                        : ramp.top - fallen;
 }
 
 /* The tick of the output's next rising edge behind `tick`, for a channel whose gate is open. */
@@ -173,10 +167,13 @@ bool pit_update(struct pit *pit, u64 tsc_hz, u64 now)
 static void channel_load(struct pit_channel *channel, u16 written, u64 tick)
 {
     u32 count = channel->bcd ? from_bcd(written) : written;
+    u64 elapsed;
 
     if (count == 0)
         count = channel->bcd ? COUNT_MAX_BCD : COUNT_MAX;
     if (channel->count != 0 && is_periodic(channel) && channel->counting) {
+        elapsed = channel_elapsed(channel, tick);
+        channel->start += elapsed - elapsed % channel->count; /* the period that it waits for */
         channel->next_count = count;
         return;
     }
@@ -189,10 +186,10 @@ static void channel_load(struct pit_channel *channel, u16 written, u64 tick)
 static void channel_write(struct pit_channel *channel, u8 value, u64 tick)
 {
     switch (channel->access) {
-    case ACCESS_LOW:
+    case PIT_ACCESS_LOW:
         channel_load(channel, value, tick);
         return;
-    case ACCESS_HIGH:
+    case PIT_ACCESS_HIGH:
         channel_load(channel, value << 8, tick);
         return;
     }
@@ -211,8 +208,8 @@ static void channel_latch(struct pit_channel *channel, u64 tick)
     if (channel->latched != 0)
         return;
     channel->latch = channel_count(channel, tick);
-    channel->latched = channel->access == ACCESS_BOTH ? 2 : 1;
-    channel->read_high = channel->access == ACCESS_HIGH;
+    channel->latched = channel->access == PIT_ACCESS_BOTH ? 2 : 1;
+    channel->read_high = channel->access == PIT_ACCESS_HIGH;
 }
 
 static void channel_latch_status(struct pit_channel *channel, u64 tick)
@@ -231,18 +228,20 @@ static void channel_latch_status(struct pit_channel *channel, u64 tick)
 static void channel_program(struct pit_channel *channel, u8 control)
 {
     u8 mode = control >> CONTROL_MODE_SHIFT & 7;
+    u8 access = control >> CONTROL_ACCESS_SHIFT & 3;
 
     *channel = (struct pit_channel){
         .gate = channel->gate,
         .bcd = control & CONTROL_BCD,
         .mode = mode > MODE_HARDWARE_STROBE ? mode - 4 : mode, /* bit 2 is "don't care" there */
-        .access = control >> CONTROL_ACCESS_SHIFT & 3,
+        .access = access,
+        .read_high = access == PIT_ACCESS_HIGH,
     };
 }
 
 static void read_back(struct pit *pit, u8 command, u64 tick)
 {
-    for (u32 i = 0; i < ARRAY_SIZE(pit->channels); i++) {
+    for (u32 i = 0; i < PIT_CHANNELS; i++) {
         if (!(command & (2 << i)))
             continue;
         channel_advance(&pit->channels[i], tick);
@@ -259,7 +258,7 @@ static void write_control(struct pit *pit, u8 value, u64 tick)
 
     if (which == CHANNEL_READ_BACK)
         read_back(pit, value, tick);
-    else if ((value >> CONTROL_ACCESS_SHIFT & 3) == ACCESS_LATCH)
+    else if ((value >> CONTROL_ACCESS_SHIFT & 3) == PIT_ACCESS_LATCH)
         channel_latch(&pit->channels[which], tick);
     else
         channel_program(&pit->channels[which], value);
@@ -270,8 +269,10 @@ void pit_write(struct pit *pit, u16 port, u8 value, u64 tsc_hz, u64 now)
     u64 tick = pit_ticks(tsc_hz, now);
     u32 which = port - PORT_PIT;
 
-    for (u32 i = 0; i < ARRAY_SIZE(pit->channels); i++)
+    for (u32 i = 0; i < PIT_CHANNELS; i++) {
+        pit->channels[i].ramp.length = 0;
         channel_advance(&pit->channels[i], tick);
+    }
     if (which == CONTROL_PORT)
         write_control(pit, value, tick);
     else
@@ -281,19 +282,19 @@ void pit_write(struct pit *pit, u16 port, u8 value, u64 tsc_hz, u64 now)
 
 static u8 channel_read(struct pit_channel *channel, u64 tick)
 {
-    u16 count = channel->latched != 0 ? channel->latch : channel_count(channel, tick);
-    bool high =
-        channel->access == ACCESS_HIGH || (channel->access == ACCESS_BOTH && channel->read_high);
-
     if (channel->status_latched) {
         channel->status_latched = false;
         return channel->status_latch;
     }
-    if (channel->access == ACCESS_BOTH)
-        channel->read_high = !channel->read_high;
-    if (channel->latched != 0)
+    if (channel->latched != 0) {
         channel->latched--;
-    return high ? count >> 8 : count;
+        return pit_next_byte(channel, channel->latch);
+    }
+    if (channel->counting && channel->count != 0 && !channel->bcd) {
+        channel->ramp = ramp_at(channel, channel_elapsed(channel, tick));
+        channel->ramp.start += channel->start;
+    }
+    return pit_next_byte(channel, channel_count(channel, tick));
 }
 
 u8 pit_read(struct pit *pit, u16 port, u64 tsc_hz, u64 now)
@@ -316,6 +317,7 @@ void pit_set_gate2(struct pit *pit, bool gate, u64 tsc_hz, u64 now)
     if (channel->gate == gate)
         return;
     channel_advance(channel, tick);
+    channel->ramp.length = 0;
     channel->gate = gate;
     if (channel->count == 0 || (!gate && is_triggered(channel)))
         return;
@@ -356,9 +358,9 @@ void pit_init(struct pit *pit, u64 tsc_hz, u64 now)
     memset(pit, 0, sizeof *pit);
     pit->channels[0].gate = true;
     pit->channels[1].gate = true;
-    for (u32 i = 0; i < ARRAY_SIZE(pit->channels); i++) {
+    for (u32 i = 0; i < PIT_CHANNELS; i++) {
         pit->channels[i].mode = MODE_SQUARE;
-        pit->channels[i].access = ACCESS_BOTH;
+        pit->channels[i].access = PIT_ACCESS_BOTH;
     }
     channel_load(&pit->channels[0], 0, tick);
     schedule(pit, tick, tsc_hz);

@@ -12,7 +12,7 @@ static inline u64 mul_div(u64 a, u64 b, u64 c)
     u64 low, high, quotient, remainder;
 
     __asm__("mulq %3" : "=a"(low), "=d"(high) : "a"(a), "r"(b) : "cc");
-    if (high >= c)
+    if (__builtin_expect(high >= c, 0))
         return UINT64_MAX;
     __asm__("divq %4" : "=a"(quotient), "=d"(remainder) : "a"(low), "d"(high), "r"(c) : "cc");
     return quotient;

@@ -17,7 +17,7 @@ static inline void spin_lock(struct spinlock *lock)
 {
     u16 ticket = __atomic_fetch_add(&lock->next, 1, __ATOMIC_RELAXED);
 
-    while (__atomic_load_n(&lock->serving, __ATOMIC_ACQUIRE) != ticket)
+    while (__builtin_expect(__atomic_load_n(&lock->serving, __ATOMIC_ACQUIRE) != ticket, 0))
         __asm__ volatile("pause");
 }
 

@@ -201,6 +201,21 @@ static void test_new_count_waits_for_the_period(void **state)
     assert_int_equal(edges_until(start + 2002 * TICK, &last), 10);
 }
 
+static void test_new_count_waits_for_a_later_period(void **state)
+{
+    u64 start = now, last = 0;
+
+    load(0, 0x34, 1000);
+    now += (2 * 1000 + 301) * TICK;
+    write(0x40, 70);
+    write(0x40, 0);
+    assert_int_equal(read_latched(0), 700);
+    assert_int_equal(edges_until(start + 3002 * TICK, &last), 1);
+    assert_in_range(last - start, 3001 * TICK, 3001 * TICK + 1);
+    assert_int_equal(edges_until(start + 3072 * TICK, &last), 1);
+    assert_in_range(last - start, 3071 * TICK, 3071 * TICK + 1);
+}
+
 static void test_new_count_needs_nobody_to_look(void **state)
 {
     u64 start = now, last = 0;
@@ -352,6 +367,137 @@ static void test_channel_0_is_never_triggered(void **state)
     assert_int_equal(status(0) & 0x0E, 0x06);
 }
 
+/* The 8254's course of a binary count, `elapsed` ticks after it was loaded. */
+static u16 course(u8 mode, u32 count, u64 elapsed)
+{
+    u64 phase = elapsed % count, half = (count + 1) / 2;
+
+    if (mode == 2)
+        return count - phase;
+    if (mode != 3)
+        return count - elapsed;
+    phase = (count & ~1U) - 2 * (phase % half);
+    return phase == 0 ? 2 : phase;
+}
+
+/* Reads both bytes at `now` as core/ does. How many of them were on a ramp is added. */
+static u16 read_both(u32 which, u64 tsc_hz, u32 *tried)
+{
+    u16 value = 0;
+
+    for (u32 i = 0; i < 2; i++) {
+        int byte = pit_try_read(&pit, which, tsc_hz, now);
+
+        *tried += byte >= 0;
+        value |= (byte < 0 ? pit_read(&pit, 0x40 + which, tsc_hz, now) : byte) << 8 * i;
+    }
+    return value;
+}
+
+static void test_ramps_are_the_course_of_the_count(void **state)
+{
+    static const u64 clocks[] = {PIT_HZ, 1000000000, 1999999999, 2400001000, 5300000007};
+    static const u32 counts[] = {1, 2, 3, 4, 99, 100, 1193, 11932, 65535, 65536};
+    u64 seed = 1, checked = 0;
+    u32 tried = 0;
+
+    for (u32 i = 0; i < ARRAY_SIZE(clocks) * ARRAY_SIZE(counts) * 4; i++) {
+        static const u8 modes[] = {0, 2, 3, 4};
+        u64 hz = clocks[i / 4 % ARRAY_SIZE(clocks)];
+        u32 count = counts[i / 4 / ARRAY_SIZE(clocks)];
+        u8 mode = modes[i % 4];
+        u64 start;
+
+        if (mode == 2 && count == 1)
+            continue; /* the datasheet forbids it */
+        now = 3000000;
+        pit_init(&pit, hz, now);
+        pit_write(&pit, CONTROL, 0x30 | mode << 1, hz, now);
+        pit_write(&pit, 0x40, count, hz, now);
+        pit_write(&pit, 0x40, count >> 8, hz, now);
+        start = (u64)((unsigned __int128)now * PIT_HZ / hz) + 1;
+        /* Steps from a tick's fraction to many years. */
+        for (u32 step = 0; step < 300 && now < BIT(62); step++, checked++) {
+            u64 tick = (u64)((unsigned __int128)now * PIT_HZ / hz);
+
+            assert_int_equal(read_both(0, hz, &tried),
+                             course(mode, count, tick > start ? tick - start : 0));
+            seed = seed * 6364136223846793005 + 1442695040888963407;
+            now += seed >> (34 + seed % 29 - (step > 250 ? 30 : 0));
+        }
+    }
+    assert_true(tried > checked / 2 && tried < 2 * checked);
+}
+
+/* Whatever is written, and whatever the gate does, no read is of a ramp from before. */
+static void test_ramps_end_with_what_changes_the_count(void **state)
+{
+    static const u8 modes[] = {0, 2, 3, 4};
+
+    for (u32 i = 0; i < ARRAY_SIZE(modes); i++) {
+        u16 count;
+        u32 tried;
+
+        pit_set_gate2(&pit, true, TSC_HZ, now);
+        load(2, 0x30 | modes[i] << 1, 0x4321);
+        now += 100 * TICK;
+        tried = 0;
+        count = read_both(2, TSC_HZ, &tried);
+        assert_int_equal(tried, 1);
+        assert_int_equal(count, course(modes[i], 0x4321, 99));
+
+        write(CONTROL, 0x80); /* latched */
+        now += 100 * TICK;
+        assert_int_equal(read_both(2, TSC_HZ, &tried), count);
+        write(CONTROL, 0xE8); /* the status is latched, too */
+        assert_int_equal(pit_try_read(&pit, 2, TSC_HZ, now), -1);
+        assert_int_equal(read(0x42) & 0x3F, 0x30 | modes[i] << 1);
+
+        assert_int_equal(read_both(2, TSC_HZ, &tried), course(modes[i], 0x4321, 199));
+        pit_set_gate2(&pit, false, TSC_HZ, now);
+        now += 100 * TICK;
+        assert_int_equal(read_both(2, TSC_HZ, &tried), course(modes[i], 0x4321, 199));
+        pit_set_gate2(&pit, true, TSC_HZ, now);
+        now += 100 * TICK;
+        read_both(2, TSC_HZ, &tried);
+        load(2, 0x30 | modes[i] << 1, 0x1000);
+        now += TICK;
+        assert_int_equal(read_both(2, TSC_HZ, &tried), 0x1000);
+    }
+}
+
+static void test_ramps_end_with_the_period_of_an_old_count(void **state)
+{
+    u32 tried = 0;
+
+    load(0, 0x34, 1000);
+    now += 101 * TICK;
+    write(0x40, 0x20);
+    write(0x40, 0);
+    assert_int_equal(read_both(0, TSC_HZ, &tried), 900);
+    now += 899 * TICK;
+    assert_int_equal(read_both(0, TSC_HZ, &tried), 1);
+    assert_int_equal(tried, 3);
+    now += TICK;
+    assert_int_equal(read_both(0, TSC_HZ, &tried), 0x20);
+}
+
+static void test_ramps_of_one_byte(void **state)
+{
+    write(CONTROL, 0x24); /* the high byte only */
+    write(0x40, 0x12);
+    now += TICK;
+    assert_int_equal(read(0x40), 0x12);
+    assert_int_equal(pit_try_read(&pit, 0, TSC_HZ, now), 0x12);
+    now += TICK;
+    assert_int_equal(pit_try_read(&pit, 0, TSC_HZ, now), 0x11);
+    write(CONTROL, 0x15); /* BCD is on none */
+    write(0x40, 0x12);
+    now += TICK;
+    assert_int_equal(read(0x40), 0x12);
+    assert_int_equal(pit_try_read(&pit, 0, TSC_HZ, now), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -363,6 +509,7 @@ int main(void)
         cmocka_unit_test_setup(test_first_byte_stops_mode_0, setup),
         cmocka_unit_test_setup(test_software_strobe, setup),
         cmocka_unit_test_setup(test_new_count_waits_for_the_period, setup),
+        cmocka_unit_test_setup(test_new_count_waits_for_a_later_period, setup),
         cmocka_unit_test_setup(test_new_count_needs_nobody_to_look, setup),
         cmocka_unit_test_setup(test_count_of_zero_is_the_longest, setup),
         cmocka_unit_test_setup(test_bcd, setup),
@@ -373,6 +520,10 @@ int main(void)
         cmocka_unit_test_setup(test_gate_stops_and_restarts, setup),
         cmocka_unit_test_setup(test_gate_triggers_one_shot, setup),
         cmocka_unit_test_setup(test_channel_0_is_never_triggered, setup),
+        cmocka_unit_test_setup(test_ramps_are_the_course_of_the_count, setup),
+        cmocka_unit_test_setup(test_ramps_end_with_what_changes_the_count, setup),
+        cmocka_unit_test_setup(test_ramps_end_with_the_period_of_an_old_count, setup),
+        cmocka_unit_test_setup(test_ramps_of_one_byte, setup),
     };
 
     return cmocka_run_group_tests_name("pit", tests, NULL, NULL);
