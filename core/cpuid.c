@@ -72,7 +72,7 @@ static const struct rule rules[] = {
     {0x80000004,             {~0u, ~0u, ~0u, ~0u},                    {0}                         },
     {0x80000005,             {~0u, ~0u, ~0u, ~0u},                    {0}                         },
     {0x80000006,             {~0u, ~0u, ~0u, ~0u},                    {0}                         },
-    {0x80000007,             {.edx = B(8)},                           {0}                         }, /* invariant TSC */
+    {0x80000007,             {0},                                     {.edx = B(8)}               }, /* invariant TSC: all its clocks are the TSC */
     {0x80000008,             {.eax = 0xFFFF},                         {0}                         },
 };
 
