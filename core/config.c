@@ -74,11 +74,12 @@ static const struct choice actions[] = {
 #define ACTION_WORDS "destroy, restart, rollback or preserve"
 
 static const struct choice pv_offers[] = {
-    {"all",      PV_CLOCK | PV_STEAL_TIME},
-    {"kvmclock", PV_CLOCK                },
-    {"steal",    PV_STEAL_TIME           },
-    {"none",     0                       },
-    {NULL,       0                       },
+    {"all",      PV_ALL       },
+    {"kvmclock", PV_CLOCK     },
+    {"steal",    PV_STEAL_TIME},
+    {"eoi",      PV_EOI       },
+    {"none",     0            },
+    {NULL,       0            },
 };
 
 static const struct choice msr_actions[] = {
@@ -564,7 +565,7 @@ static const struct key partition_keys[] = {
      .offset = FIELD(on_reboot), .choices = actions, .at_once = true},
     {"unknown_msr", &choice_kind, "fault or ignore",
      .offset = FIELD(unknown_msr), .choices = msr_actions, .at_once = true},
-    {"pv", &choice_kind, "all, kvmclock, steal or none", .offset = FIELD(pv), .choices = pv_offers},
+    {"pv", &choice_kind, "all, kvmclock, steal, eoi or none", .offset = FIELD(pv), .choices = pv_offers},
     {"exit_port", &port_kind, "a port from 0 to 0xffff, or none",
      .offset = FIELD(exit_port), .max = LAST_PORT},
     {"console", &console_kind, "com1..com4|0xPORT[,BAUD], or none", .offset = FIELD(console)},
@@ -690,7 +691,7 @@ void config_partition_defaults(struct partition_config *partition, const char *n
     partition->on_hang = ACTION_PRESERVE;
     partition->on_reboot = ACTION_RESTART;
     partition->unknown_msr = UNKNOWN_MSR_FAULT;
-    partition->pv = PV_CLOCK | PV_STEAL_TIME;
+    partition->pv = PV_ALL;
     partition->exit_port = EXIT_PORT_NONE;
 }
 

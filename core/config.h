@@ -37,6 +37,8 @@ enum unknown_msr_action {
 enum pv_offer {
     PV_CLOCK = 1 << 0,
     PV_STEAL_TIME = 1 << 1,
+    PV_EOI = 1 << 2,
+    PV_ALL = PV_CLOCK | PV_STEAL_TIME | PV_EOI,
 };
 
 struct partition_config {

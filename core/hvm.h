@@ -73,6 +73,8 @@ struct hvm_report {
     u32 feature_count;
     u32 nested_large_sizes; /* page sizes of the nested tables: bit 0 2 MiB, bit 1 1 GiB */
     bool tsc_scaling;       /* vm->tsc_ratio is honoured */
+    bool virtual_apic;      /* the guest reads its LAPIC's registers, or writes EOI, without an
+                               exit */
     bool entry_deadline;    /* enter() comes back at its deadline by itself; else shared code arms
                                the host's local APIC timer */
 };

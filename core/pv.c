@@ -3,6 +3,7 @@
 #include "core/pv.h"
 
 #include "core/host.h"
+#include "core/vcpu_run.h"
 #include "core/vm.h"
 #include "drivers/cpu.h"
 #include "lib/arith.h"
@@ -11,6 +12,7 @@
 #define ENABLE        BIT(0)
 #define CLOCK_ALIGN   4
 #define STEAL_ALIGN   64
+#define EOI_ALIGN     4
 #define TSC_STABLE    1 /* flags of the clock: one for all vCPUs */
 
 struct kvm_wall_clock {
@@ -46,6 +48,8 @@ u32 pv_features(const struct vm *vm)
         features |= KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_CLOCKSOURCE_STABLE;
     if (vm->pv & PV_STEAL_TIME)
         features |= KVM_FEATURE_STEAL_TIME;
+    if (vm->pv & PV_EOI)
+        features |= KVM_FEATURE_PV_EOI;
     return features ? features | KVM_FEATURE_NOP_IO_DELAY : 0;
 }
 
@@ -127,6 +131,17 @@ static bool write_steal_time(const struct vcpu *vcpu, u64 msr)
     return true;
 }
 
+/* Bit 0: an interrupt is in service that the guest may end by clearing it. */
+static u32 *eoi_flag(const struct vcpu *vcpu, u64 msr)
+{
+    return msr & ENABLE ? guest_struct(vcpu, msr & ~ENABLE, sizeof(u32)) : NULL;
+}
+
+static bool write_eoi(const struct vcpu *vcpu, u64 msr)
+{
+    return !(msr & ENABLE) || (eoi_flag(vcpu, msr) && !(msr & (EOI_ALIGN - 1) & ~ENABLE));
+}
+
 static const struct {
     enum pv_offer offer; /* 0: no MSR */
     bool (*write)(const struct vcpu *vcpu, u64 value);
@@ -134,6 +149,7 @@ static const struct {
     [MSR_KVM_WALL_CLOCK_NEW - MSR_KVM_FIRST] = {PV_CLOCK,      write_wall_clock},
     [MSR_KVM_SYSTEM_TIME_NEW - MSR_KVM_FIRST] = {PV_CLOCK,      write_clock     },
     [MSR_KVM_STEAL_TIME - MSR_KVM_FIRST] = {PV_STEAL_TIME, write_steal_time},
+    [MSR_KVM_PV_EOI - MSR_KVM_FIRST] = {PV_EOI,        write_eoi       },
 };
 
 bool pv_read_msr(struct vcpu *vcpu, u32 index, u64 *value)
@@ -150,6 +166,8 @@ bool pv_write_msr(struct vcpu *vcpu, u32 index, u64 value)
 
     if (!(vcpu->vm->pv & msrs[i].offer) || !msrs[i].write(vcpu, value))
         return false;
+    if (index == MSR_KVM_PV_EOI && pv_take_eoi(vcpu))
+        vcpu_end_interrupt(vcpu);
     vcpu->msrs.kvm[i] = value;
     return true;
 }
@@ -165,4 +183,24 @@ void pv_turn(struct vcpu *vcpu)
 
     if (msr & ENABLE)
         write_steal_time(vcpu, msr);
+}
+
+void pv_offer_eoi(struct vcpu *vcpu)
+{
+    u32 *flag = eoi_flag(vcpu, vcpu->msrs.kvm[MSR_KVM_PV_EOI - MSR_KVM_FIRST]);
+
+    if (!flag)
+        return;
+    __atomic_store_n(flag, 1, __ATOMIC_RELAXED);
+    vcpu->msrs.eoi_offered = true;
+}
+
+bool pv_take_eoi(struct vcpu *vcpu)
+{
+    u32 *flag = eoi_flag(vcpu, vcpu->msrs.kvm[MSR_KVM_PV_EOI - MSR_KVM_FIRST]);
+
+    if (!vcpu->msrs.eoi_offered)
+        return false;
+    vcpu->msrs.eoi_offered = false;
+    return flag && !(__atomic_exchange_n(flag, 0, __ATOMIC_RELAXED) & 1);
 }

@@ -52,14 +52,15 @@ struct decoded {
 /* MTRRs and other MSRs that are only stored (SDM volume 4). */
 #define MTRR_VARIABLE_COUNT 8
 #define MTRR_FIXED_COUNT    11
-#define KVM_MSRS            4
+#define KVM_MSRS            5
 
 struct vcpu_msrs {
     u64 mtrr_def_type;
     u64 mtrr_fixed[MTRR_FIXED_COUNT];
     u64 mtrr_variable[2 * MTRR_VARIABLE_COUNT];
     u64 misc_enable;
-    u64 kvm[KVM_MSRS]; /* core/pv.h: wall clock, clock, nothing, steal time */
+    u64 kvm[KVM_MSRS]; /* core/pv.h: wall clock, clock, nothing, steal time, EOI */
+    bool eoi_offered;  /* by pv_offer_eoi, and not yet taken back */
 };
 
 /* A vCPU as it was at one moment, for the monitor. Under vm->lock. */

@@ -5,6 +5,7 @@
 #include "core/host.h"
 #include "core/lifecycle.h"
 #include "core/log.h"
+#include "core/pv.h"
 #include "core/sched.h"
 #include "core/vm.h"
 #include "devices/machine.h"
@@ -131,6 +132,17 @@ static bool opens_way(const struct vcpu *vcpu, const struct access *access, u32 
             lapic_highest_irr(vcpu->lapic) >= 0);
 }
 
+/* What the guest has ended without an exit. vm->lock held. */
+static inline void take_eoi(struct vcpu *vcpu, struct effects *effects)
+{
+    struct machine *machine = vcpu->vm->machine;
+    u8 vector;
+
+    if (vcpu->msrs.eoi_offered && pv_take_eoi(vcpu) &&
+        machine_end_of_interrupt(machine, vcpu->index, &vector))
+        machine_eoi(machine, vector, effects);
+}
+
 bool vcpu_access(struct vcpu *vcpu, struct access *access)
 {
     struct vm *vm = vcpu->vm;
@@ -140,6 +152,8 @@ bool vcpu_access(struct vcpu *vcpu, struct access *access)
 
     spin_lock(&vm->lock);
     ioapic_generation = vm->machine->ioapic.generation;
+    if (access->space != SPACE_PORT)
+        take_eoi(vcpu, &context.effects);
     claimed = machine_access(vm->machine, vcpu->index, access, &context.effects);
     feed_input(vm, &context.effects);
     if (context.effects.timers) {
@@ -344,6 +358,16 @@ static void offer_nmi(struct vcpu *vcpu)
     vcpu->nmi_window = pending;
 }
 
+static void accept(struct vcpu *vcpu, u8 vector)
+{
+    struct lapic *lapic = vcpu->lapic;
+    bool alone = pv_eoi_wanted(vcpu) && lapic_highest_isr(lapic) < 0;
+
+    lapic_accept(lapic, vector);
+    if (alone && lapic_highest_irr(lapic) < 0 && !lapic_is_level(lapic, vector))
+        pv_offer_eoi(vcpu);
+}
+
 /* The PIC's first, as it waits for nobody's EOI. */
 static void offer_interrupt(struct vcpu *vcpu, struct effects *effects)
 {
@@ -356,7 +380,7 @@ static void offer_interrupt(struct vcpu *vcpu, struct effects *effects)
         if (extint) {
             inject(vcpu, EVENT_INTERRUPT, machine_acknowledge_pic(machine, effects));
         } else {
-            lapic_accept(vcpu->lapic, vector);
+            accept(vcpu, vector);
             inject(vcpu, EVENT_INTERRUPT, vector);
         }
         extint = machine_extint_pending(machine, vcpu->index);
@@ -369,6 +393,7 @@ static void offer_interrupt(struct vcpu *vcpu, struct effects *effects)
 static void offer(struct vcpu *vcpu, struct effects *effects)
 {
     vcpu->interrupts_stale = false;
+    take_eoi(vcpu, effects);
     if (vcpu->lapic->events & LAPIC_RESETS)
         take_resets(vcpu);
     if (should_block(vcpu)) {

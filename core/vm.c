@@ -125,7 +125,7 @@ bool vm_make_parts(struct vm *vm)
     u32 count = vm->config.vcpus;
 
     vm->vcpu_limit = count;
-    vm->pv = vm->config.pv;
+    vm->pv = vm->config.pv & (host.report.virtual_apic ? ~PV_EOI : ~0);
     vm->tsc_hz = vm->config.tsc_mhz ? vm->config.tsc_mhz * 1000000UL : host.tsc_hz;
     vm->tsc_ratio = vm->config.tsc_mhz ? mul_div(vm->tsc_hz, BIT(TSC_RATIO_BITS), host.tsc_hz) : 0;
     if (!guest_memory_init(&vm->memory, vm->config.memory, host.hvm->nested_format,

@@ -402,6 +402,11 @@ static u32 read_register(struct lapic *lapic, u32 offset, u64 tsc_hz, struct eff
     return lapic_read(lapic, offset);
 }
 
+bool lapic_is_level(const struct lapic *lapic, u8 vector)
+{
+    return lapic_read(lapic, LAPIC_TMR + vector / 32 * 16) >> vector % 32 & 1;
+}
+
 enum lapic_outcome lapic_end_of_interrupt(struct lapic *lapic, u8 *eoi_vector)
 {
     int vector = lapic_highest_isr(lapic);
@@ -413,8 +418,7 @@ enum lapic_outcome lapic_end_of_interrupt(struct lapic *lapic, u8 *eoi_vector)
                        __ATOMIC_RELAXED);
     update_ppr(lapic);
     *eoi_vector = vector;
-    return *vector_word(lapic, LAPIC_TMR, vector) & 1U << vector % 32 ? LAPIC_BROADCAST_EOI
-                                                                      : LAPIC_DONE;
+    return lapic_is_level(lapic, vector) ? LAPIC_BROADCAST_EOI : LAPIC_DONE;
 }
 
 static void write_svr(struct lapic *lapic, u64 tsc_hz, struct effects *effects)

@@ -117,6 +117,9 @@ int lapic_highest_isr(const struct lapic *lapic);
 /* Moves `vector` from IRR to ISR and updates PPR: the CPU took it. */
 void lapic_accept(struct lapic *lapic, u8 vector);
 
+/* As what was the vector last raised: TMR. */
+bool lapic_is_level(const struct lapic *lapic, u8 vector);
+
 /* True where a PIC interrupt (ExtINT) reaches this CPU: APIC disabled in IA32_APIC_BASE or LINT0
  * unmasked in ExtINT mode. */
 bool lapic_takes_extint(const struct lapic *lapic);

@@ -275,6 +275,8 @@ static void report_features(const struct capabilities *caps, struct hvm_report *
     report->nested_large_sizes = (vmx_has(WORD_EPT_VPID, EPT_VPID_2MIB_PAGES) ? BIT(0) : 0) |
                                  (vmx_has(WORD_EPT_VPID, EPT_VPID_1GIB_PAGES) ? BIT(1) : 0);
     report->tsc_scaling = vmx_has(WORD_SECONDARY, SECONDARY_TSC_SCALING);
+    report->virtual_apic = vmx_has(WORD_SECONDARY, SECONDARY_APIC_REGISTER_VIRTUALIZATION) ||
+                           vmx_has(WORD_SECONDARY, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY);
     report->entry_deadline = vmx_has(WORD_PIN, PIN_PREEMPTION_TIMER);
 }
 

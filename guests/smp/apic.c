@@ -32,8 +32,8 @@ void apic_write(u32 which, u32 value)
 
 void apic_enable(struct cpu *cpu)
 {
-    (void)cpu;
     apic_write(LAPIC_SVR, SVR_ENABLE);
+    eoi_set_up(cpu);
 }
 
 void apic_use_x2apic(struct cpu *cpu)
@@ -55,9 +55,4 @@ void apic_send(u32 destination, u32 icr)
     }
     mmio_write(LAPIC_BASE + LAPIC_ICR_HIGH, destination << ID_SHIFT);
     mmio_write(LAPIC_BASE + LAPIC_ICR_LOW, icr);
-}
-
-void apic_eoi(void)
-{
-    apic_write(LAPIC_EOI, 0);
 }

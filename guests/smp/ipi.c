@@ -318,7 +318,7 @@ static u64 run_kind(const struct kind *next)
 void mode_ipi(void)
 {
     u32 kinds = ARRAY_SIZE(xapic_kinds) + (x2apic_possible() ? ARRAY_SIZE(x2apic_kinds) : 0);
-    u64 total = 0;
+    u64 total = 0, spared = 0;
 
     if (cpu_count > SENDERS_MAX)
         fail("CPUs", cpu_count, SENDERS_MAX);
@@ -335,7 +335,9 @@ void mode_ipi(void)
         for (size_t i = 0; i < ARRAY_SIZE(x2apic_kinds); i++)
             total += run_kind(&x2apic_kinds[i]);
     }
-    guest_print("ipi: total=%u\n", total);
+    for (u32 i = 0; i < cpu_count; i++)
+        spared += cpus[i].spared;
+    guest_print("ipi: total=%u spared=%u\n", total, spared);
 }
 
 /* ---- interrupts off ---- */

@@ -216,6 +216,7 @@ static const struct {
     {"up",     mode_up    },
     {"ipi",    mode_ipi   },
     {"masked", mode_masked},
+    {"eoi",    mode_eoi   },
     {"spin",   mode_spin  },
     {"burn",   mode_burn  },
     {"halt",   mode_halt  },

@@ -21,6 +21,8 @@ struct cpu {
     u32 apic_id;
     bool x2apic; /* the mode of its local APIC */
     volatile u64 nmis;
+    u32 eoi_flag;      /* set by the hypervisor, see eoi.c */
+    u64 spared;        /* EOIs */
     volatile u64 work; /* progress, as the mode counts it */
 } __attribute__((aligned(64)));
 
@@ -68,6 +70,7 @@ enum icr_bits {
 enum more_lapic_register {
     LAPIC_LDR = 0xD0,
     LAPIC_DFR = 0xE0,
+    LAPIC_ISR = 0x100,
     LAPIC_SELF_IPI = 0x3F0, /* x2APIC only */
 };
 
@@ -77,11 +80,15 @@ void apic_use_x2apic(struct cpu *cpu);
 u32 apic_read(u32 which);
 void apic_write(u32 which, u32 value);
 void apic_send(u32 destination, u32 icr);
+
+/* ---- eoi.c ---- */
+void eoi_set_up(struct cpu *cpu);
 void apic_eoi(void);
 
 /* ---- the modes ---- */
 void mode_ipi(void);
 void mode_masked(void);
+void mode_eoi(void);
 void mode_spin(void);
 _Noreturn void mode_burn(void);
 _Noreturn void mode_halt(void);

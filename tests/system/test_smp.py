@@ -84,6 +84,45 @@ def no_interrupt_comes_while_they_are_off(machine):
     machine.power_off()
 
 
+# The end of an interrupt by a flag in memory, where the hardware has no part in the local APIC.
+NO_VIRTUAL_APIC = {
+    "vtx": {**VTX, "cmdline": "console=com1,115200 without=apic-register-virtualisation"},
+    "amd": AMD,
+}
+
+
+@system_test(SMP.format(vcpus=1, cmdline="mode=eoi eoi=pv"), NO_VIRTUAL_APIC, memory=256)
+def an_eoi_without_an_exit(machine):
+    machine.boot()
+    assert numbers(passed(machine, "eoi"), "eoi:") == {"offered": 1, "refused": 1, "spared": 3}
+    machine.power_off()
+
+
+@system_test(SMP.format(vcpus=1, cmdline="mode=eoi eoi=pv") + "pv = steal\n", NO_VIRTUAL_APIC, memory=256)
+def no_such_eoi_is_offered(machine):
+    machine.boot()
+    assert numbers(passed(machine, "eoi"), "eoi:") == {"offered": 0, "refused": 1, "spared": 0}
+    machine.power_off()
+
+
+@system_test(SMP.format(vcpus=1, cmdline="mode=eoi eoi=pv"), {"vtx": VTX}, memory=256,
+             virtual_interrupts=True)
+def no_such_eoi_beside_virtual_interrupts(machine):
+    machine.boot()
+    assert numbers(passed(machine, "eoi"), "eoi:") == {"offered": 0, "refused": 1, "spared": 0}
+    machine.power_off()
+
+
+@system_test(SMP.format(vcpus=3, cmdline="mode=ipi count=10000 eoi=pv"), NO_VIRTUAL_APIC, cpus=2,
+             memory=256)
+def no_interrupt_is_lost_behind_such_an_eoi(machine):
+    machine.boot()
+    said = passed(machine, "ipi")
+    check_storm(said, ALL_KINDS, 10_000)
+    assert numbers(said, "ipi: total")["spared"] > 1000, said
+    machine.power_off()
+
+
 # More than a flat logical destination has bits for, or the clusters that the guest makes. In Bochs
 # NMIs get lost where virtual CPUs share a CPU (docs/testing.md).
 def sixty_four_virtual_cpus(machine):

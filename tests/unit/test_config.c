@@ -364,6 +364,7 @@ static void test_what_is_printed_makes_the_same(void **state)
         {"on_hang",     "destroy"                                      },
         {"on_reboot",   "rollback"                                     },
         {"pv",          "kvmclock"                                     },
+        {"pv",          "eoi"                                          },
         {"pv",          "none"                                         },
         {"unknown_msr", "ignore"                                       },
         {"exit_port",   "0xf4"                                         },
