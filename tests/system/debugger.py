@@ -11,7 +11,7 @@ import time
 from harness import ROOT
 
 IMAGE = f"{ROOT}/build/bulkhead.elf"
-RAX, RBX, RCX, RSP = 0, 1, 2, 7  # numbers of registers in the protocol
+RAX, RBX, RCX, RDX, RSP, RIP = 0, 1, 2, 3, 7, 16  # numbers of registers in the protocol
 INTERRUPT = b"\x03"
 ANSWER_TIMEOUT, RUN_TIMEOUT = 20, 60  # seconds
 RFLAGS_IF = 1 << 9
@@ -82,6 +82,29 @@ class Debugger:
         self.socket.settimeout(ANSWER_TIMEOUT)
         self.order(f"z1,{address:x},1")
 
+    def stops_at(self, addresses, quiet=5):
+        """Goes on and yields whichever of the addresses is about to be executed, until none has
+        been for so many seconds."""
+        at = None
+        try:
+            while True:
+                if at in addresses:  # it would stop there again
+                    self.say("s")
+                    self.wait_for_stop()
+                for address in addresses:
+                    self.order(f"Z1,{address:x},1")
+                self.socket.settimeout(quiet)
+                self.go_on()
+                self.wait_for_stop()
+                for address in addresses:
+                    self.order(f"z1,{address:x},1")
+                at = self.register(RIP)
+                yield at
+        except TimeoutError:
+            self.interrupt()
+        for address in addresses:
+            self.order(f"z1,{address:x},1")
+
     def leave(self):
         """The machine goes on without a debugger."""
         self.say("D")
@@ -139,12 +162,13 @@ def address_of(symbol):
     return next(int(line.split()[0], 16) for line in lines if line.split()[2] == symbol)
 
 
-def find_instruction(function, words):
-    """Addresses of the first one from a function on that objdump shows so, in Intel's syntax,
-    and of the one after it."""
+def find_instruction(start, words):
+    """Addresses of the first one from a function or an address on that objdump shows so, in Intel's
+    syntax, and of the one after it."""
+    start = address_of(start) if isinstance(start, str) else start
     text = subprocess.run(["objdump", "-d", "-M", "intel", "--no-show-raw-insn",
-                           f"--start-address={address_of(function):#x}", IMAGE], check=True,
+                           f"--start-address={start:#x}", IMAGE], check=True,
                           capture_output=True, text=True).stdout
     found = re.search(rf"^ *(\w+):\s+{words}\b.*\n(?:\n.*\n)? *(\w+):", text, re.M)
-    assert found, f"no {words} from {function} on"
+    assert found, f"no {words} from {start:#x} on"
     return int(found[1], 16), int(found[2], 16)

@@ -3,9 +3,10 @@
 """Machines of many kinds: where it runs, and what it says where it cannot."""
 import dataclasses
 import re
+import struct
 import tempfile
 
-from debugger import RAX, RCX, STOP_IN_GRUB, Debugger, find_instruction
+from debugger import RAX, RCX, RDX, STOP_IN_GRUB, Debugger, find_instruction
 from harness import AMD, BOTH, RYZEN, UP, VTX, Machine, system_test
 
 HELLO = "[hello]\nkernel = hello.elf\nmemory = 8M\n"
@@ -248,6 +249,96 @@ def svm_unlocked_by_firmware(machine):
     note = machine.json("capabilities")["note"]
     assert "enabled here" in note and f"AMD-V is used: {note}" in log, (note, log)
     machine.wait_in_log("hello", "heartbeat 1")
+    machine.power_off()
+
+
+# QEMU says that its CPU has what it has not, and a debugger does in its stead what it can.
+ASSISTING = "EPYC,+svm,+npt,-nrip-save,+decodeassists,+tsc-scale,x-force-features=on"
+POOL, GUEST_RAM = 0xFFFF8000_00000000, 0xFFFF9000_00000000  # docs/architecture.md
+# APM volume 2, appendices B and C.
+VMCB_EXIT_CODE, VMCB_FETCHED, VMCB_RIP = 0x70, 0xD0, 0x578
+VMEXIT_IOIO, VMEXIT_NPF = 0x7B, 0x400
+IOIO_STRING, IOIO_A64, IOIO_DS = 1 << 2, 1 << 9, 3 << 10
+MAX_LENGTH, UD2 = 15, b"\x0F\x0B"
+
+
+class DecodeAssists:
+    """Behind VMRUN: hands over the instruction that exited, and hides it in the guest's memory
+    until the next VMRUN, so that nobody can read it there."""
+
+    def __init__(self, debugger):
+        self.debugger, self.hidden, self.assisted = debugger, None, {VMEXIT_IOIO: 0, VMEXIT_NPF: 0}
+
+    def enter(self):
+        if self.hidden:
+            self.debugger.write(*self.hidden)
+        self.hidden = None
+
+    def exit(self):
+        vmcb = POOL + self.debugger.register(RAX)
+        code, info = struct.unpack("<QQ", self.debugger.read(vmcb + VMCB_EXIT_CODE, 16))
+        if code == VMEXIT_NPF or code == VMEXIT_IOIO and info & IOIO_STRING:
+            rip, = struct.unpack("<Q", self.debugger.read(vmcb + VMCB_RIP, 8))
+            instruction = self.debugger.read(GUEST_RAM + rip, MAX_LENGTH)
+            if code == VMEXIT_NPF:
+                self.debugger.write(vmcb + VMCB_FETCHED, bytes([MAX_LENGTH]) + instruction)
+            else:
+                info |= IOIO_A64 | IOIO_DS
+                self.debugger.write(vmcb + VMCB_EXIT_CODE + 8, struct.pack("<Q", info))
+            self.hidden = GUEST_RAM + rip, instruction[:len(UD2)]
+            self.debugger.write(GUEST_RAM + rip, UD2)
+            self.assisted[code] += 1
+
+
+@system_test("""
+[strings]
+kernel    = pc.elf
+memory    = 16M
+cmdline   = only=string-io
+exit_port = 0xf4
+autostart = no
+
+[forms]
+kernel    = pc.elf
+memory    = 16M
+cmdline   = only=mmio-forms
+exit_port = 0xf4
+autostart = no
+""", **AMD, cpu_model=ASSISTING, memory=256, debugger=True)
+def decode_assists_by_a_debugger(machine):
+    machine.boot()
+    assert {"name": "decode assists", "state": "used"} in machine.json("capabilities")["features"]
+    (before, _), (_, behind) = (find_instruction("svm_run", word) for word in ("clgi", "vmrun"))
+    for name, kind in ("strings", VMEXIT_IOIO), ("forms", VMEXIT_NPF):
+        debugger = Debugger(machine)
+        assists = DecodeAssists(debugger)
+        machine.send(f"start {name}\r")
+        for address in debugger.stops_at((before, behind)):
+            (assists.enter if address == before else assists.exit)()
+        debugger.leave()
+        assert assists.assisted[kind] > 0, assists.assisted
+        assert machine.wait_for_state(name, "stopped", "crashed")["exit_status"] == 1
+        assert "pc PASS" in machine.log_of(name), machine.log_of(name)
+    machine.power_off()
+
+
+@system_test("[slow]\nkernel = hello.elf\nmemory = 8M\ntsc_mhz = 250\n" + HELLO, **AMD, memory=256,
+             cpu_model=ASSISTING, debugger=True)
+def tsc_ratio_by_a_debugger(machine):
+    """What is written to the MSR: QEMU's CPU takes no notice."""
+    machine.boot()
+    host_hz = machine.json("host")["tsc_hz"]
+    debugger = Debugger(machine)
+    index, _ = find_instruction("svm_read_cpuid", r"mov +ecx,0xc0000104")
+    wrmsr, _ = find_instruction(index, "wrmsr")
+    written = set()
+    for _ in debugger.stops_at((wrmsr,)):
+        assert debugger.register(RCX) == 0xC0000104
+        written.add(debugger.register(RDX) << 32 | debugger.register(RAX))
+        if len(written) == 2:
+            break
+    debugger.leave()
+    assert written == {1 << 32, (250_000_000 << 32) // host_hz}, (written, host_hz)
     machine.power_off()
 
 
