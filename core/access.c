@@ -65,15 +65,15 @@ size_t vcpu_fetch(struct vcpu *vcpu, u8 *bytes, size_t size)
     return guest_read_linear(&vcpu->vm->memory.ram, &paging, linear, bytes, size);
 }
 
-static u64 address_mask(u8 address_size)
+static u64 size_mask(u8 size)
 {
-    return address_size == 8 ? UINT64_MAX : BIT(8 * address_size) - 1;
+    return size == 8 ? UINT64_MAX : BIT(8 * size) - 1;
 }
 
 /* x86's rule: a 32-bit result clears the upper half, a 16-bit one keeps the rest. */
 static void set_low(u64 *reg, u64 value, u8 size)
 {
-    u64 mask = size == 4 ? UINT64_MAX : address_mask(size);
+    u64 mask = size == 4 ? UINT64_MAX : size_mask(size);
 
     if (size == 4)
         value &= UINT32_MAX;
@@ -197,7 +197,7 @@ static void handle_port_string(struct vcpu *vcpu, const struct exit *exit)
 {
     enum insn_mode mode = vcpu_insn_mode(vcpu);
     struct guest_paging paging = paging_of(vcpu);
-    u64 mask = address_mask(exit->port.address_size);
+    u64 mask = size_mask(exit->port.address_size);
     u64 *index = &vcpu->gpr[exit->port.write ? GPR_RSI : GPR_RDI];
     u64 *count = &vcpu->gpr[GPR_RCX];
     bool down = host.hvm->read_register(vcpu, HVM_RFLAGS) & RFLAGS_DF;
@@ -232,7 +232,7 @@ void handle_port(struct vcpu *vcpu, struct exit *exit)
         vcpu_fast_port(vcpu, exit->port.number, exit->port.size, exit->port.write);
 }
 
-static u64 device_read(struct vcpu *vcpu, u64 gpa, u8 size)
+static NOINLINE u64 device_read(struct vcpu *vcpu, u64 gpa, u8 size)
 {
     struct access access = {.space = SPACE_MEMORY, .address = gpa, .size = size};
 
@@ -240,14 +240,14 @@ static u64 device_read(struct vcpu *vcpu, u64 gpa, u8 size)
     return access.value;
 }
 
-static void device_write(struct vcpu *vcpu, u64 gpa, u8 size, u64 value)
+static NOINLINE void device_write(struct vcpu *vcpu, u64 gpa, u8 size, u64 value)
 {
     struct access access = {
         .space = SPACE_MEMORY,
         .address = gpa,
         .size = size,
         .write = true,
-        .value = value & address_mask(size),
+        .value = value & size_mask(size),
     };
 
     vcpu_access(vcpu, &access);
@@ -270,12 +270,17 @@ static u64 operand(const struct emulation *e)
 
 static u64 load(const struct emulation *e)
 {
-    return device_read(e->vcpu, e->gpa, e->insn->access_size);
+    s64 value = machine_peek_memory(e->vcpu->vm->machine, e->vcpu->index, e->gpa);
+
+    if (value < 0)
+        return device_read(e->vcpu, e->gpa, e->insn->access_size);
+    return (u64)value & size_mask(e->insn->access_size);
 }
 
 static void store(const struct emulation *e, u64 value)
 {
-    device_write(e->vcpu, e->gpa, e->insn->access_size, value);
+    if (!machine_poke_memory(e->vcpu->vm->machine, e->vcpu->index, e->gpa, value))
+        device_write(e->vcpu, e->gpa, e->insn->access_size, value);
 }
 
 static u64 sign_extended(u64 value, u8 size)
@@ -341,7 +346,7 @@ static void emulate_xadd(struct emulation *e)
 static void emulate_cmpxchg(struct emulation *e)
 {
     u8 size = e->insn->access_size;
-    u64 value = load(e), mask = address_mask(size);
+    u64 value = load(e), mask = size_mask(size);
 
     insn_alu(ALU_CMP, e->vcpu->gpr[GPR_RAX] & mask, value, size, &e->rflags);
     if ((e->vcpu->gpr[GPR_RAX] & mask) == value) {
@@ -372,7 +377,7 @@ static void advance(struct emulation *e, enum gpr which)
 static bool movs_other(struct emulation *e, bool write, u64 *value)
 {
     struct vcpu *vcpu = e->vcpu;
-    u64 mask = address_mask(e->insn->address_size);
+    u64 mask = size_mask(e->insn->address_size);
     u64 linear = write ? linear_address(vcpu, e->mode, SEG_ES, vcpu->gpr[GPR_RDI] & mask)
                        : linear_address(vcpu, e->mode, e->insn->segment, vcpu->gpr[GPR_RSI] & mask);
     struct guest_paging paging = paging_of(vcpu);
@@ -404,7 +409,7 @@ static bool repeats(const struct insn *insn)
 static void emulate_string(struct emulation *e)
 {
     struct vcpu *vcpu = e->vcpu;
-    u64 mask = address_mask(e->insn->address_size);
+    u64 mask = size_mask(e->insn->address_size);
     u64 value = 0;
 
     if (repeats(e->insn) && (vcpu->gpr[GPR_RCX] & mask) == 0)
@@ -502,48 +507,57 @@ void handle_memory(struct vcpu *vcpu, struct exit *exit)
      BIT(GPR_R8) | BIT(GPR_R9) | BIT(GPR_R10) | BIT(GPR_R11))
 
 /* Accepts plain loads and stores with these registers. */
-static void decode_simple(struct decoded *decoded, u64 low, u64 high)
+static NOINLINE void decode_simple(struct decoded *decoded, u64 low, u64 high)
 {
+    u64 code[2] = {low, high};
     struct insn *insn = &decoded->insn;
+    u8 length;
 
-    decoded->code[0] = low;
-    decoded->code[1] = high;
-    if (!insn_decode((const u8 *)decoded->code, INSN_MAX_LENGTH, INSN_MODE_64, insn) ||
+    if (!insn_decode((const u8 *)code, INSN_MAX_LENGTH, INSN_MODE_64, insn) ||
         insn->operation > INSN_STORE ||
         !(insn->has_immediate || FAST_REGISTERS >> (insn->reg & 63) & 1))
         insn->length = 0;
+    length = insn->length ? insn->length : sizeof(code);
+    decoded->behind[0] = ~size_mask(MIN(length, 8));
+    decoded->behind[1] = ~size_mask(MAX(length, 8) - 8);
+    decoded->code[0] = low | decoded->behind[0];
+    decoded->code[1] = high | decoded->behind[1];
 }
 
-/* Fibonacci hashing: the upper bits of a product with 2^64 divided by the golden ratio. */
-static struct decoded *find_decoded(struct vcpu *vcpu, u64 code)
+/* Fibonacci hashing: the upper bits of a product with 2^32 divided by the golden ratio. What is
+ * hashed is three bytes, as most instructions have these. */
+static struct decoded *slot_of(struct vcpu *vcpu, u64 code)
 {
-    return &vcpu->decoded[code * 0x9E3779B97F4A7C15 >> (64 - DECODED_BITS)];
+    return &vcpu->decoded[((u32)code << 8) * 0x9E3779B9 >> (32 - DECODED_BITS)];
+}
+
+static inline const struct insn *find_decoded(struct vcpu *vcpu, u64 low, u64 high)
+{
+    struct decoded *decoded = slot_of(vcpu, low);
+
+    if ((low | decoded->behind[0]) != decoded->code[0] ||
+        (high | decoded->behind[1]) != decoded->code[1])
+        decode_simple(decoded, low, high);
+    return &decoded->insn;
 }
 
 _Static_assert(INSN_LOAD == false && INSN_STORE == true, "compared with whether it is a write");
 
 enum exit_kind vcpu_fast_memory(struct vcpu *vcpu, u64 gpa, u64 cr3, u64 rip, bool write)
 {
-    const volatile u64 *code =
-        guest_code_at(&vcpu->vm->memory.ram, cr3, rip, sizeof(vcpu->decoded->code));
     struct emulation e = {.vcpu = vcpu, .gpa = gpa};
-    struct decoded *decoded;
-    u64 low, high;
+    const volatile u64 *code =
+        guest_code_at(&vcpu->code, &vcpu->vm->memory.ram, cr3, rip, sizeof(vcpu->decoded->code));
 
     if (!code)
         return EXIT_NONE;
-    low = code[0];
-    high = code[1];
-    decoded = find_decoded(vcpu, low);
-    if (decoded->code[0] != low || decoded->code[1] != high)
-        decode_simple(decoded, low, high);
-    if (decoded->insn.length == 0 || decoded->insn.operation != write)
+    e.insn = find_decoded(vcpu, code[0], code[1]);
+    if (e.insn->length == 0 || e.insn->operation != write)
         return EXIT_NONE;
-    vcpu->insn_length = decoded->insn.length;
-    e.insn = &decoded->insn;
-    if (e.insn->operation == INSN_LOAD)
-        emulate_load(&e);
-    else
+    vcpu->insn_length = e.insn->length;
+    if (write)
         emulate_store(&e);
+    else
+        emulate_load(&e);
     return EXIT_MEMORY;
 }

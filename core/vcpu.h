@@ -10,6 +10,7 @@
 #include "core/vcpu_state.h"
 #include "devices/lapic.h"
 #include "lib/list.h"
+#include "mm/guest_walk.h"
 
 struct cpu;
 struct vm;
@@ -45,7 +46,8 @@ enum vcpu_request {
 #define DECODED_BITS 3
 
 struct decoded {
-    u64 code[2];      /* the 16 bytes at RIP */
+    u64 code[2];      /* the 16 bytes at RIP, and all ones in those behind the instruction */
+    u64 behind[2];    /* those bytes */
     struct insn insn; /* of length 0: there is none */
 };
 
@@ -118,6 +120,7 @@ struct vcpu {
     struct run_statistics statistics;
     struct exit_trace trace[EXIT_TRACE_SIZE];
     u32 trace_next;
+    struct guest_code code;
     u8 insn_length; /* of the instruction that vcpu_fast_memory has carried out */
     struct decoded decoded[1 << DECODED_BITS];
 

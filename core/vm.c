@@ -109,6 +109,7 @@ static bool make_vcpu(struct vm *vm, u32 index)
     vcpu->vm = vm;
     vcpu->index = index;
     vcpu->lapic = &vm->machine->lapics[index];
+    vcpu->code.linear = GUEST_CODE_NOWHERE;
     list_init(&vcpu->mail);
     list_init(&vcpu->run);
     vcpu->xsave_area = vm_alloc(vm, pages_of(host.features.xsave_size));

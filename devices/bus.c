@@ -268,16 +268,42 @@ static bool ioapic_access(struct machine *machine, struct access *access, struct
     return true;
 }
 
+/* A local APIC hides what is behind its page. */
+static inline bool is_lapic(const struct machine *machine, u32 vcpu, u64 gpa)
+{
+    const struct lapic *lapic = &machine->lapics[vcpu];
+
+    return ALIGN_DOWN(gpa, LAPIC_SIZE) == (lapic->apic_base & APIC_BASE_ADDRESS_MASK) &&
+           lapic_is_enabled(lapic) && !lapic_is_x2apic(lapic);
+}
+
+static inline bool is_ioapic(u64 gpa)
+{
+    return ALIGN_DOWN(gpa, IOAPIC_SIZE) == IOAPIC_BASE;
+}
+
+/* Shows no timer that is due: that is as if the read had come before it. */
+s64 machine_peek_memory(const struct machine *machine, u32 vcpu, u64 gpa)
+{
+    if (!is_ioapic(gpa) || is_lapic(machine, vcpu, gpa))
+        return -1;
+    return ioapic_read(&machine->ioapic, gpa - IOAPIC_BASE);
+}
+
+bool machine_poke_memory(struct machine *machine, u32 vcpu, u64 gpa, u64 value)
+{
+    if (gpa != IOAPIC_BASE + IOAPIC_IOREGSEL || is_lapic(machine, vcpu, gpa))
+        return false;
+    ioapic_write(&machine->ioapic, IOAPIC_IOREGSEL, value);
+    return true;
+}
+
 static bool memory_access(struct machine *machine, u32 vcpu, struct access *access,
                           struct effects *effects)
 {
-    const struct lapic *lapic = &machine->lapics[vcpu];
-    u64 page = access->address & ~(LAPIC_SIZE - 1);
-
-    if (page == (lapic->apic_base & APIC_BASE_ADDRESS_MASK) && lapic_is_enabled(lapic) &&
-        !lapic_is_x2apic(lapic))
+    if (is_lapic(machine, vcpu, access->address))
         return lapic_access(machine, vcpu, access, effects);
-    if (page == IOAPIC_BASE)
+    if (is_ioapic(access->address))
         return ioapic_access(machine, access, effects);
     return false;
 }

@@ -120,20 +120,27 @@ void ioapic_level_vectors(const struct ioapic *ioapic, u64 bitmap[4])
     }
 }
 
+/* Another CPU may be selecting another register meanwhile. */
+static u8 selected(const struct ioapic *ioapic)
+{
+    return __atomic_load_n(&ioapic->index, __ATOMIC_RELAXED);
+}
+
 static u32 read_indexed(const struct ioapic *ioapic)
 {
-    u32 pin = (ioapic->index - IOAPIC_IOREDTBL) / 2;
+    u8 index = selected(ioapic);
+    u32 pin = (index - IOAPIC_IOREDTBL) / 2;
 
-    switch (ioapic->index) {
+    switch (index) {
     case IOAPIC_IOAPICID:
     case IOAPIC_IOAPICARB: /* loaded with the ID */
         return ioapic->id;
     case IOAPIC_IOAPICVER:
         return VERSION;
     }
-    if (ioapic->index < IOAPIC_IOREDTBL || pin >= IOAPIC_PINS)
+    if (index < IOAPIC_IOREDTBL || pin >= IOAPIC_PINS)
         return UINT32_MAX;
-    return ioapic->redirection[pin] >> (ioapic->index & 1 ? 32 : 0);
+    return ioapic->redirection[pin] >> (index & 1 ? 32 : 0);
 }
 
 u32 ioapic_read(const struct ioapic *ioapic, u32 offset)
@@ -158,19 +165,20 @@ static void write_entry(struct ioapic *ioapic, u32 pin, bool high, u32 value)
 
 static void write_indexed(struct ioapic *ioapic, u32 value)
 {
-    u32 pin = (ioapic->index - IOAPIC_IOREDTBL) / 2;
+    u8 index = selected(ioapic);
+    u32 pin = (index - IOAPIC_IOREDTBL) / 2;
 
-    if (ioapic->index == IOAPIC_IOAPICID)
+    if (index == IOAPIC_IOAPICID)
         ioapic->id = value & ID_MASK;
-    else if (ioapic->index >= IOAPIC_IOREDTBL && pin < IOAPIC_PINS)
-        write_entry(ioapic, pin, ioapic->index & 1, value);
+    else if (index >= IOAPIC_IOREDTBL && pin < IOAPIC_PINS)
+        write_entry(ioapic, pin, index & 1, value);
 }
 
 void ioapic_write(struct ioapic *ioapic, u32 offset, u32 value)
 {
     switch (offset) {
     case IOAPIC_IOREGSEL:
-        ioapic->index = value;
+        __atomic_store_n(&ioapic->index, (u8)value, __ATOMIC_RELAXED);
         break;
     case IOAPIC_IOWIN:
         write_indexed(ioapic, value);

@@ -59,8 +59,13 @@ bool machine_access(struct machine *machine, u32 vcpu, struct access *access,
 
 /* What one byte at a port reads, where reading it has no effects and no time goes into it; else -1,
  * and it is machine_access's. Those that are polled or stay without an answer. Needs no lock: such
- * a register is one byte. */
+ * a register is one byte, or four that are aligned. */
 int machine_peek(const struct machine *machine, u16 port);
+
+/* The same for a load from guest-physical memory by vCPU `vcpu`, and a store that does nothing but
+ * select a register: false where it is machine_access's. */
+s64 machine_peek_memory(const struct machine *machine, u32 vcpu, u64 gpa);
+bool machine_poke_memory(struct machine *machine, u32 vcpu, u64 gpa, u64 value);
 
 /* When machine_tick next has work for this vCPU (machine time), or DEADLINE_NONE. The board's
  * timers (PIT, RTC, PM timer) are counted as vCPU 0's, so any vCPU's access may move that one. */

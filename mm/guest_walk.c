@@ -3,7 +3,6 @@
 #include "mm/guest_walk.h"
 
 #include "lib/string.h"
-#include "mm/page.h"
 
 enum paging_bits {
     CR0_WP = 1 << 16,
@@ -126,28 +125,37 @@ static inline const u8 *page_at(const struct guest_ram *ram, u64 gpa)
     return NULL;
 }
 
-const void *guest_code_at(const struct guest_ram *ram, u64 cr3, u64 linear, size_t size)
+const void *guest_code_find(struct guest_code *code, const struct guest_ram *ram, u64 cr3,
+                            u64 linear, size_t size)
 {
-    u64 entry = cr3, at = linear & (PAGE_SIZE - 1);
-    const u8 *page;
+    u64 entry = cr3, offset = linear & (PAGE_SIZE - 1), within;
+    unsigned shift = LONG_MODE_TOP;
+    u32 level = 0;
 
-#pragma GCC unroll 4
-    for (unsigned shift = LONG_MODE_TOP; shift >= PAGE_SHIFT; shift -= LONG_MODE_INDEX) {
+    code->linear = GUEST_CODE_NOWHERE;
+    for (;; shift -= LONG_MODE_INDEX) {
         const volatile u64 *table = (const volatile u64 *)page_at(ram, entry & ADDRESS_MASK);
-        u64 offset = BIT(shift) - 1;
 
         if (!table)
             return NULL;
-        entry = table[linear >> shift & (BIT(LONG_MODE_INDEX) - 1)];
+        table += linear >> shift & (BIT(LONG_MODE_INDEX) - 1);
+        entry = *table;
         if (!(entry & ENTRY_PRESENT))
             return NULL;
-        if (shift < LONG_MODE_TOP && (entry & ENTRY_LARGE)) {
-            entry = (entry & ~offset) | (linear & offset);
+        code->entries[level].at = table;
+        code->entries[level++].value = entry;
+        if (level == GUEST_CODE_LEVELS || (level > 1 && (entry & ENTRY_LARGE)))
             break;
-        }
     }
-    page = page_at(ram, entry & ADDRESS_MASK);
-    return page && at + size <= PAGE_SIZE ? page + at : NULL;
+    for (; level < GUEST_CODE_LEVELS; level++)
+        code->entries[level] = code->entries[level - 1];
+    within = BIT(shift) - 1;
+    code->page = page_at(ram, ((entry & ~within) | (linear & within)) & ADDRESS_MASK);
+    if (!code->page || offset + size > PAGE_SIZE)
+        return NULL;
+    code->linear = linear - offset;
+    code->cr3 = cr3;
+    return code->page + offset;
 }
 
 static size_t copy_linear(const struct guest_ram *ram, const struct guest_paging *paging,

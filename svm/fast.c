@@ -34,7 +34,7 @@ static NOINLINE const volatile u32 *find_code(struct vcpu *vcpu, u64 rip)
 {
     struct hvm_vcpu *hvm = vcpu->hvm;
     u64 cr3 = vmcb_cr3(hvm->vmcb), offset = rip & (PAGE_SIZE - 1);
-    const u8 *at = guest_code_at(&vcpu->vm->memory.ram, cr3, rip, sizeof(u32));
+    const u8 *at = guest_code_find(&vcpu->code, &vcpu->vm->memory.ram, cr3, rip, sizeof(u32));
 
     if (at) {
         hvm->code = at - offset;
@@ -86,7 +86,8 @@ static NOINLINE enum exit_kind cr_access(struct vcpu *vcpu)
 
     if (!svm_in_64bit_code(vmcb))
         return EXIT_NONE;
-    at = guest_code_at(&vcpu->vm->memory.ram, vmcb_cr3(vmcb), vmcb_rip(vmcb), sizeof(*at));
+    at = guest_code_at(&vcpu->code, &vcpu->vm->memory.ram, vmcb_cr3(vmcb), vmcb_rip(vmcb),
+                       sizeof(*at));
     code = at ? *at : 0;
     gpr = &vcpu->gpr[code >> CODE_RM_SHIFT & CODE_RM_MASK];
     vcpu->hvm->next_rip = vmcb_rip(vmcb) + CODE_MOV_CR_LENGTH;

@@ -154,7 +154,7 @@ void svm_set_controls(struct vcpu *vcpu)
     svm_reset_events(vcpu);
     vmcb_set_all_dirty(vmcb);
     vcpu->hvm->flush = true;
-    vcpu->hvm->code_linear = CODE_NOWHERE;
+    vcpu->hvm->code_linear = GUEST_CODE_NOWHERE;
 }
 
 /* APM volume 2, "TSC Ratio MSR": 8 integer bits, 32 of fraction. */

@@ -64,7 +64,7 @@ struct hvm_vcpu {
     u64 next_rip;       /* of the instruction that exited, 0: hardware did not say */
     u64 cr0_cache_bits; /* CD and NW as the guest sees them: never in the VMCB */
     const u8 *code;     /* where a page of the guest's code was last found in its RAM, */
-    u64 code_linear;    /* its linear address, CODE_NOWHERE: none */
+    u64 code_linear;    /* its linear address, GUEST_CODE_NOWHERE: none */
     u64 code_cr3;       /* and the tables that led there */
     u64 dr[4];          /* while detached */
     u64 tsc_aux;        /* while detached */
@@ -85,8 +85,6 @@ struct hvm_vcpu {
     u64 injected;   /* EVENTINJ of the last entry */
     bool tpr_masks; /* an interrupt waits for the guest to lower CR8 */
 };
-
-#define CODE_NOWHERE BIT(62) /* no RIP is near it, as it is not canonical */
 
 /* LAPIC_TPR's bits 7:4 are CR8. */
 #define TPR_CLASS_SHIFT 4

@@ -64,6 +64,19 @@ static u64 step_value(const struct step *step)
     return value;
 }
 
+/* What a load reads by the short ways that core/ tries first, or -1. What a timer that is due will
+ * change they do not wait for. */
+static s64 quick_answer(const struct machine *machine, u32 cpu, const struct access *access,
+                        u64 now)
+{
+    if (access->write)
+        return -1;
+    if (access->space == SPACE_MEMORY && machine_deadline(machine, 0) > now)
+        return machine_peek_memory(machine, cpu, access->address);
+    return access->space == SPACE_PORT && access->size == 1 ? machine_peek(machine, access->address)
+                                                            : -1;
+}
+
 static void access_device(struct machine *machine, const struct step *step, struct effects *effects)
 {
     static const u32 msrs[] = {0x1B, 0x6E0, 0x10, 0x8FF};
@@ -74,6 +87,7 @@ static void access_device(struct machine *machine, const struct step *step, stru
     };
     u32 cpu = (step->flags >> 2 & 3) % CPUS;
     u64 deadlines[CPUS];
+    s64 quick;
     bool claimed;
 
     switch (step->kind % 4) {
@@ -102,12 +116,14 @@ static void access_device(struct machine *machine, const struct step *step, stru
     for (u32 i = 0; i < CPUS; i++)
         deadlines[i] = machine_deadline(machine, i);
     effects->timers = false;
+    quick = quick_answer(machine, cpu, &access, effects->now);
     claimed = machine_access(machine, cpu, &access, effects);
     for (u32 i = 0; i < CPUS; i++)
         REQUIRE(effects->timers || machine_deadline(machine, i) >= deadlines[i]);
     if (access.space != SPACE_MSR && !access.write && access.size < 8) {
         REQUIRE(access.value >> 8 * access.size == 0);
         REQUIRE(claimed || access.value == BIT(8 * access.size) - 1);
+        REQUIRE(quick < 0 || ((u64)quick & (BIT(8 * access.size) - 1)) == access.value);
     }
 }
 
@@ -149,6 +165,21 @@ static void take_interrupt(struct machine *machine, u32 cpu, struct effects *eff
     lapic_accept(lapic, vector);
     REQUIRE(lapic_highest_isr(lapic) == vector);
     REQUIRE(lapic_pending_vector(lapic) < 0);
+}
+
+/* A count on a ramp is the count, now and later. */
+static void check_ramps(const struct pit *pit, u64 now, u64 later)
+{
+    for (u32 i = 0; i < PIT_CHANNELS; i++) {
+        struct pit tried = *pit, other;
+        int quick;
+
+        pit_read(&tried, PORT_PIT + i, TSC_HZ, now);
+        other = tried;
+        quick = pit_try_read(&tried, i, TSC_HZ, later);
+        REQUIRE(quick < 0 || quick == pit_read(&other, PORT_PIT + i, TSC_HZ, later));
+        REQUIRE(quick < 0 || tried.channels[i].read_high == other.channels[i].read_high);
+    }
 }
 
 static void check(const struct machine *machine)
@@ -236,6 +267,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         run_step(machine, &step, &effects);
         check_kicks(machine, had);
         check(machine);
+        check_ramps(&machine->pit, effects.now, effects.now + step_value(&step) % TSC_HZ);
     }
     return 0;
 }

@@ -395,6 +395,71 @@ static void test_copies_wrap_with_the_address_space(void **state)
     assert_memory_equal(buffer + 8, ram.base + 0x123000, 8);
 }
 
+#define CODE_SIZE 16
+
+/* What the walk finds is found again, and it is no walk that finds it. */
+static void check_code(struct guest_code *code, u64 linear, u64 gpa)
+{
+    struct guest_code other = *code;
+
+    assert_ptr_equal(guest_code_at(code, &ram, ROOT | 0x18, linear, CODE_SIZE), ram.base + gpa);
+    assert_ptr_equal(guest_code_find(&other, &ram, ROOT | 0x18, linear, CODE_SIZE), ram.base + gpa);
+    other.page += 4096;
+    assert_ptr_equal(guest_code_at(&other, &ram, ROOT | 0x18, linear, CODE_SIZE),
+                     ram.base + gpa + 4096);
+}
+
+static void test_code_is_found_again(void **state)
+{
+    const struct mode *mode = &modes[LONG_MODE];
+    struct guest_code code = {.linear = GUEST_CODE_NOWHERE};
+    u64 page = mode->linear & ~0xFFFULL;
+
+    map(mode, mode->linear, 1, 0x300000 | P);
+    check_code(&code, mode->linear, 0x300ABC);
+    check_code(&code, page, 0x300000);
+    check_code(&code, page + 4096 - CODE_SIZE, 0x301000 - CODE_SIZE);
+    assert_null(guest_code_at(&code, &ram, ROOT, page + 4096 - CODE_SIZE + 1, CODE_SIZE));
+    assert_null(guest_code_at(&code, &ram, ROOT, page - 1, CODE_SIZE));
+    map(mode, mode->linear, 1, (GUEST_RAM_HIGH + 0x5000) | NX | P);
+    check_code(&code, mode->linear, GUEST_RAM_HIGH + 0x5ABC);
+    map(mode, mode->linear, 2, 0x200000 | PS | P);
+    check_code(&code, mode->linear, 0x200000 | (mode->linear & 0x1FFFFF));
+    map(mode, mode->linear, 3, PS | P);
+    assert_null(guest_code_at(&code, &ram, ROOT, mode->linear, CODE_SIZE)); /* no RAM there */
+    check_code(&code, page & ~0x3FFFFFFFULL, 0);
+}
+
+/* The guest tells nobody. */
+static void test_code_moves_with_every_entry(void **state)
+{
+    const struct mode *mode = &modes[LONG_MODE];
+    struct guest_code code = {.linear = GUEST_CODE_NOWHERE};
+
+    for (int level = 1; level <= 4; level++) {
+        u64 at = entry_at(mode, mode->linear, level), elsewhere = 0x100000;
+
+        map(mode, mode->linear, 1, 0x300000 | P);
+        check_code(&code, mode->linear, 0x300ABC);
+        put(mode, mode->linear, level, elsewhere | P);
+        /* From there on through one page that all entries lead to. */
+        for (u32 i = 0; level > 1 && i < 512; i++)
+            memcpy(ram.base + elsewhere + 8 * i, &(u64){(elsewhere + 4096) | P}, 8);
+        for (u32 i = 0; i < 512; i++)
+            memcpy(ram.base + elsewhere + 4096 + 8 * i, &(u64){(elsewhere + 4096) | P}, 8);
+        check_code(&code, mode->linear, elsewhere + (level > 1 ? 4096 : 0) + 0xABC);
+        memset(ram.base + at, 0, 8);
+        assert_null(guest_code_at(&code, &ram, ROOT | 0x18, mode->linear, CODE_SIZE));
+    }
+    map(mode, mode->linear, 1, 0x300000 | P);
+    check_code(&code, mode->linear, 0x300ABC);
+    memcpy(ram.base + 0x40000, ram.base + ROOT, 4096);
+    memset(ram.base + ROOT, 0, 4096);
+    assert_ptr_equal(guest_code_at(&code, &ram, 0x40000, mode->linear, CODE_SIZE),
+                     ram.base + 0x300ABC);
+    assert_null(guest_code_at(&code, &ram, ROOT | 0x18, mode->linear, CODE_SIZE));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +479,8 @@ int main(void)
         cmocka_unit_test(test_writes_end_at_the_first_read_only_page),
         cmocka_unit_test(test_copies_end_where_ram_ends),
         cmocka_unit_test(test_copies_wrap_with_the_address_space),
+        cmocka_unit_test(test_code_is_found_again),
+        cmocka_unit_test(test_code_moves_with_every_entry),
     };
 
     return cmocka_run_group_tests_name("guest_walk", tests, setup, teardown);

@@ -216,6 +216,31 @@ static void test_nmi_sources(void **state)
     assert_true(machine_may_send_nmi(f.machine));
 }
 
+/* Without effects and lock: the same as with them. */
+static void test_quick_ways_to_the_ioapic(void **state)
+{
+    struct ioapic before;
+
+    ioapic_reg_write(0x10 + 2 * 8, 0x31);
+    for (u32 index = 0; index < 256; index++) {
+        assert_true(machine_poke_memory(f.machine, 0, IOAPIC_BASE, index | 0xABCDEF00));
+        assert_int_equal(machine_peek_memory(f.machine, 0, IOAPIC_BASE), index);
+        assert_int_equal(machine_peek_memory(f.machine, 0, IOAPIC_BASE + IOAPIC_IOWIN),
+                         mmio_read(IOAPIC_BASE + IOAPIC_IOWIN));
+    }
+    before = f.machine->ioapic;
+    for (u32 offset = 1; offset < IOAPIC_SIZE; offset++)
+        assert_false(machine_poke_memory(f.machine, 0, IOAPIC_BASE + offset, 0));
+    assert_memory_equal(&before, &f.machine->ioapic, sizeof before);
+    assert_int_equal(machine_peek_memory(f.machine, 0, LAPIC_BASE_DEFAULT), -1);
+    assert_int_equal(machine_peek_memory(f.machine, 0, IOAPIC_BASE + IOAPIC_SIZE), -1);
+    /* A local APIC is nearer to its vCPU. */
+    f.machine->lapics[1].apic_base = IOAPIC_BASE | APIC_BASE_ENABLE;
+    assert_int_equal(machine_peek_memory(f.machine, 1, IOAPIC_BASE), -1);
+    assert_false(machine_poke_memory(f.machine, 1, IOAPIC_BASE, 1));
+    assert_int_equal(machine_peek_memory(f.machine, 0, IOAPIC_BASE), 0xFF);
+}
+
 static void test_soft_off(void **state)
 {
     out(0x604, 2, PM1_SLP_EN | 4 << PM1_SLP_TYP_SHIFT);
@@ -390,6 +415,7 @@ int main(void)
         DEVICE_TEST(test_acpi_mode_and_power_button),
         DEVICE_TEST(test_nmi),
         DEVICE_TEST(test_nmi_sources),
+        DEVICE_TEST(test_quick_ways_to_the_ioapic),
         DEVICE_TEST(test_soft_off),
         DEVICE_TEST(test_pm_timer_interrupt),
         DEVICE_TEST(test_virtual_wire_ticks),
