@@ -97,6 +97,8 @@ static const struct feature features[] = {
     FEATURE(EXIT, REQUIRED, "loading of the host's IA32_PAT", EXIT_CONTROL_LOAD_PAT),
     FEATURE(EXIT, REQUIRED, "saving of IA32_EFER", EXIT_CONTROL_SAVE_EFER),
     FEATURE(EXIT, REQUIRED, "loading of the host's IA32_EFER", EXIT_CONTROL_LOAD_EFER),
+    FEATURE(EXIT, OPTIONAL, "saving of the VMX-preemption timer", EXIT_CONTROL_SAVE_PREEMPTION_TIMER,
+            .needs_word = WORD_PIN, .needs_bits = PIN_PREEMPTION_TIMER),
     FEATURE(ENTRY, REQUIRED, "loading of debug controls", ENTRY_CONTROL_LOAD_DEBUG_CONTROLS),
     FEATURE(ENTRY, REQUIRED, "64-bit guest", ENTRY_CONTROL_IA32E_MODE_GUEST),
     FEATURE(ENTRY, REQUIRED, "loading of the guest's IA32_PAT", ENTRY_CONTROL_LOAD_PAT),

@@ -7,9 +7,12 @@
 #include "drivers/cpu.h"
 #include "vmx/vmx.h"
 
+/* Keeps what a part needs off the common way: the registers that it saves. */
+#define NOINLINE __attribute__((noinline))
+
 static enum exit_kind port_access(struct vcpu *vcpu)
 {
-    u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
+    u64 qualification = vmread_unchecked(VMCS_EXIT_QUALIFICATION);
 
     if (qualification & IO_STRING)
         return EXIT_NONE;
@@ -17,20 +20,22 @@ static enum exit_kind port_access(struct vcpu *vcpu)
                           (u8)((qualification & IO_SIZE_MASK) + 1), !(qualification & IO_IN));
 }
 
-static enum exit_kind memory_access(struct vcpu *vcpu)
+static NOINLINE enum exit_kind memory_access(struct vcpu *vcpu)
 {
-    u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
+    u64 qualification = vmread_unchecked(VMCS_EXIT_QUALIFICATION);
 
     if (qualification & (EPT_FETCH | EPT_NMI_UNBLOCKED) ||
-        vmread(VMCS_IDT_VECTORING_INFORMATION) & INTERRUPTION_VALID || !vmx_in_64bit_code())
+        vmread_unchecked(VMCS_IDT_VECTORING_INFORMATION) & INTERRUPTION_VALID ||
+        !vmx_in_64bit_code())
         return EXIT_NONE;
-    return vcpu_fast_memory(vcpu, vmread(VMCS_GUEST_PHYSICAL_ADDRESS), vmread(VMCS_GUEST_CR3),
-                            vmread(VMCS_GUEST_RIP), qualification & EPT_WRITE);
+    return vcpu_fast_memory(vcpu, vmread_unchecked(VMCS_GUEST_PHYSICAL_ADDRESS),
+                            vmread_unchecked(VMCS_GUEST_CR3), vmread_unchecked(VMCS_GUEST_RIP),
+                            qualification & EPT_WRITE);
 }
 
 enum exit_kind vmx_fast_answer(struct vcpu *vcpu)
 {
-    switch (vmread(VMCS_EXIT_REASON)) {
+    switch (vmread_unchecked(VMCS_EXIT_REASON)) {
     case REASON_WRMSR:
         return vcpu_fast_wrmsr(vcpu);
     case REASON_IO_INSTRUCTION:
@@ -51,73 +56,86 @@ enum exit_kind vmx_fast_answer(struct vcpu *vcpu)
 }
 
 /* Moves behind an instruction that is not stepped through and does not end at 4 GiB; or not. */
-static bool skip(u64 length)
+static inline bool skip(u64 length)
 {
-    u64 rip = vmread(VMCS_GUEST_RIP);
+    u64 rip = vmread_unchecked(VMCS_GUEST_RIP);
     u64 next = rip + length;
     u64 state;
 
-    if ((rip ^ next) >> 32 || (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
+    if ((rip ^ next) >> 32 || (vmread_unchecked(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
         return false;
-    vmwrite(VMCS_GUEST_RIP, next);
-    state = vmread(VMCS_GUEST_INTERRUPTIBILITY_STATE);
+    vmwrite_unchecked(VMCS_GUEST_RIP, next);
+    state = vmread_unchecked(VMCS_GUEST_INTERRUPTIBILITY_STATE);
     if (state & BLOCKED_BY_SHADOW)
-        vmwrite(VMCS_GUEST_INTERRUPTIBILITY_STATE, state & ~(u64)BLOCKED_BY_SHADOW);
+        vmwrite_unchecked(VMCS_GUEST_INTERRUPTIBILITY_STATE, state & ~(u64)BLOCKED_BY_SHADOW);
     return true;
 }
 
-/* The timer starts anew with each entry. False: there is none, or it is due. */
-static inline __attribute__((always_inline)) bool set_timer(const struct vcpu *vcpu)
+static enum vmx_outcome leave(struct vcpu *vcpu, u64 answered)
 {
-    u64 now;
-
-    if (!vmx_has(WORD_PIN, PIN_PREEMPTION_TIMER))
-        return false;
-    now = rdtsc();
-    if (now >= vcpu->deadline)
-        return false;
-    vmx_set_timer(vcpu->deadline - now);
-    return true;
-}
-
-static __attribute__((noinline)) enum vmx_outcome skip_slowly(struct vcpu *vcpu, u32 answered)
-{
-    vmx_skip_instruction(vcpu, answered == EXIT_MEMORY ? vcpu->insn_length : 0);
     vcpu->hvm->served = answered;
     return VMX_SERVED;
 }
 
-static inline enum vmx_outcome go_on(struct vcpu *vcpu, u64 answered)
+static NOINLINE enum vmx_outcome arm_timer(struct vcpu *vcpu, u64 answered)
 {
-    if (cpu_must_pass(vcpu->cpu) || !set_timer(vcpu)) {
-        vcpu->hvm->served = answered;
-        return VMX_SERVED;
-    }
+    if (!vmx_arm_timer(vcpu->hvm, vcpu->deadline))
+        return leave(vcpu, answered);
     vcpu->statistics.exits[answered]++;
     return VMX_RESUME;
 }
 
-static __attribute__((noinline)) enum vmx_outcome offer(struct vcpu *vcpu, u64 answered)
+static inline enum vmx_outcome resume(struct vcpu *vcpu, u64 answered)
 {
-    enum vmx_outcome outcome = VMX_SERVED;
+    struct hvm_vcpu *hvm = vcpu->hvm;
 
-    if (vcpu_fast_offer(vcpu))
-        outcome = go_on(vcpu, answered);
-    else
-        vcpu->hvm->served = answered;
+    if (cpu_must_pass(vcpu->cpu))
+        return leave(vcpu, answered);
+    if (hvm->armed_deadline != vcpu->deadline || --hvm->coasting_exits < 0)
+        return arm_timer(vcpu, answered);
+    vcpu->statistics.exits[answered]++;
+    return VMX_RESUME;
+}
+
+static NOINLINE enum vmx_outcome offer(struct vcpu *vcpu, u64 answered)
+{
+    enum vmx_outcome outcome;
+
+    if (!vcpu_fast_offer(vcpu))
+        return leave(vcpu, answered);
+    outcome = resume(vcpu, answered);
     if (outcome == VMX_RESUME && vcpu->hvm->queued.information != 0)
         vmx_write_event(&vcpu->hvm->queued);
     return outcome;
 }
 
-/* Calls nothing on its way to VMX_RESUME, so that it need not save registers. */
-enum vmx_outcome vmx_fast_finish(struct vcpu *vcpu, u64 answered)
+static inline enum vmx_outcome go_on(struct vcpu *vcpu, u64 answered)
+{
+    return vcpu->interrupts_stale ? offer(vcpu, answered) : resume(vcpu, answered);
+}
+
+static NOINLINE enum vmx_outcome skip_slowly(struct vcpu *vcpu, u64 answered)
+{
+    vmx_skip_instruction(vcpu, answered == EXIT_MEMORY ? vcpu->insn_length : 0);
+    return leave(vcpu, answered);
+}
+
+/* Exits whose instruction's length the CPU does not tell, or that are not an instruction's. */
+#define WITHOUT_LENGTH (BIT(EXIT_NONE) | BIT(EXIT_MEMORY))
+
+static NOINLINE enum vmx_outcome finish_without_length(struct vcpu *vcpu, u64 answered)
 {
     if (answered == EXIT_NONE)
         return VMX_EXITED;
-    if (!skip(answered == EXIT_MEMORY ? vcpu->insn_length : vmread(VMCS_EXIT_INSTRUCTION_LENGTH)))
+    return skip(vcpu->insn_length) ? go_on(vcpu, answered) : skip_slowly(vcpu, answered);
+}
+
+/* Calls nothing on its way to VMX_RESUME, so that it need not save registers. */
+enum vmx_outcome vmx_fast_finish(struct vcpu *vcpu, u64 answered)
+{
+    if (WITHOUT_LENGTH >> answered & 1)
+        return finish_without_length(vcpu, answered);
+    if (!skip(vmread_unchecked(VMCS_EXIT_INSTRUCTION_LENGTH)))
         return skip_slowly(vcpu, answered);
-    if (vcpu->interrupts_stale)
-        return offer(vcpu, answered);
     return go_on(vcpu, answered);
 }

@@ -254,6 +254,7 @@ enum exit_control {
     EXIT_CONTROL_LOAD_PAT = 1 << 19,
     EXIT_CONTROL_SAVE_EFER = 1 << 20,
     EXIT_CONTROL_LOAD_EFER = 1 << 21,
+    EXIT_CONTROL_SAVE_PREEMPTION_TIMER = 1 << 22,
 };
 
 enum entry_control {
@@ -435,6 +436,21 @@ static inline void vmwrite(enum vmcs_field field, u64 value)
     __asm__ volatile("vmwrite %2, %1" : "=@ccbe"(failed) : "r"((u64)field), "rm"(value));
     if (__builtin_expect(failed, 0))
         vmcs_access_failed("VMWRITE", field);
+}
+
+/* For the few fields that every exit takes. They cannot fail there: an exit leaves its VMCS
+ * current, and CPUs that can run a guest as it is run here have these fields. */
+static inline u64 vmread_unchecked(enum vmcs_field field)
+{
+    u64 value;
+
+    __asm__ volatile("vmread %1, %0" : "=r"(value) : "r"((u64)field) : "cc");
+    return value;
+}
+
+static inline void vmwrite_unchecked(enum vmcs_field field, u64 value)
+{
+    __asm__ volatile("vmwrite %1, %0" ::"r"((u64)field), "rm"(value) : "cc");
 }
 
 struct vmcs_value {

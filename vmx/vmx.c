@@ -440,11 +440,24 @@ static void vmx_set_tsc_offset(struct vcpu *vcpu, u64 offset)
 
 /* ---- entering ---------------------------------------------------------------------------- */
 
-static void arm_timer(u64 deadline)
-{
-    u64 now = rdtsc();
+/* So many exits are some microseconds of the host's. */
+#define COASTING_EXITS 16
 
-    vmx_set_timer(deadline > now ? deadline - now : 0);
+/* The timer counts down whenever a bit of the TSC changes. A count beyond the field's 32 bits is
+ * cut short, and ends too early. */
+bool vmx_arm_timer(struct hvm_vcpu *hvm, u64 deadline)
+{
+    u32 shift = vmx_used.timer_shift;
+    u64 now = rdtsc();
+    bool due = now >= deadline;
+
+    hvm->armed_deadline = deadline;
+    hvm->coasting_exits =
+        vmx_has(WORD_EXIT, EXIT_CONTROL_SAVE_PREEMPTION_TIMER) ? COASTING_EXITS : 0;
+    if (!vmx_has(WORD_PIN, PIN_PREEMPTION_TIMER))
+        return false;
+    vmwrite(VMCS_PREEMPTION_TIMER_VALUE, due ? 0 : ((deadline - 1) >> shift) - (now >> shift) + 1);
+    return !due;
 }
 
 void vmx_write_event(struct queued_event *event)
@@ -461,8 +474,7 @@ static void vmx_enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
 {
     struct hvm_vcpu *hvm = vcpu->hvm;
 
-    if (vmx_has(WORD_PIN, PIN_PREEMPTION_TIMER))
-        arm_timer(deadline);
+    vmx_arm_timer(hvm, deadline);
     if (hvm->queued.information != 0)
         vmx_write_event(&hvm->queued);
     switch (vmx_run(vcpu, &hvm->host_rsp, hvm->launched)) {

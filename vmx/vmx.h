@@ -101,6 +101,11 @@ struct hvm_vcpu {
     u64 cr0_mask, cr4_mask;
     u64 ept_pointer;
 
+    /* What the preemption timer is armed for, and after how many more exits it has to be armed
+     * anew, as it stands still in the host. */
+    u64 armed_deadline;
+    s32 coasting_exits;
+
     struct queued_event queued;
     enum exit_kind served;
 
@@ -135,14 +140,10 @@ void vmx_guarded_exit_point(void);
 enum exit_kind vmx_fast_answer(struct vcpu *vcpu);
 enum vmx_outcome vmx_fast_finish(struct vcpu *vcpu, u64 answered);
 
-/* Ticks of the TSC until the next exit, at the latest; bits beyond the field's 32 are lost, and it
- * comes too early. */
-static inline void vmx_set_timer(u64 ticks)
-{
-    vmwrite(VMCS_PREEMPTION_TIMER_VALUE, ticks >> vmx_used.timer_shift);
-}
-
 /* vmx.c */
+/* Arms the preemption timer. False: there is none, or the deadline is due, and ends the next entry
+ * at once. */
+bool vmx_arm_timer(struct hvm_vcpu *hvm, u64 deadline);
 void vmx_load_switched(const struct hvm_vcpu *hvm);
 void vmx_save_switched(struct hvm_vcpu *hvm);
 /* The linear translations of this vCPU on this CPU, and all of its partition's memory as well. */

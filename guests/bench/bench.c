@@ -130,6 +130,22 @@ static u64 halt_wakeup(void)
     return sum + clock_cost;
 }
 
+/* The same with other exits all the time in between. */
+static u64 busy_wakeup(void)
+{
+    u64 sum = 0;
+
+    for (u32 i = 0; i < BATCH; i++) {
+        u64 before = bench_interrupts, due = rdtsc() + HALT_TICKS;
+
+        wrmsr(MSR_TSC_DEADLINE, due);
+        while (bench_interrupts == before)
+            cpuid(0, 0);
+        sum += rdtsc() - due;
+    }
+    return sum + clock_cost;
+}
+
 static u64 string_output(void)
 {
     u64 start = rdtsc();
@@ -184,6 +200,7 @@ static const struct row {
     {"TSC deadline, moved",          deadline_moved,   0    },
     {"TSC deadline, due at once",    deadline_due,     BATCH},
     {"HLT to timer's handler",       halt_wakeup,      BATCH},
+    {"CPUIDs to timer's handler",    busy_wakeup,      BATCH},
     {"CR0.WP toggled twice",         cr0_wp,           0    },
     {"CR4.PGE toggled twice",        cr4_pge,          0    },
     {"MOV to CR8",                   cr8,              0    },
