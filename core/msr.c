@@ -58,16 +58,27 @@ enum msr {
 #define CR0_PG                 BIT(31)
 #define DE_CFG_LFENCE          BIT(1) /* LFENCE is dispatch-serialising */
 
+/* In two registers. */
+struct msr_value {
+    u64 value;
+    bool readable; /* else it faults */
+};
+
 struct msr_range {
-    u32 first, count;
-    bool (*read)(struct vcpu *vcpu, u32 index, u64 *value); /* NULL: faults */
+    u32 first;
+    u32 more;                                               /* MSRs behind it */
+    struct msr_value (*read)(struct vcpu *vcpu, u32 index); /* NULL: faults */
     bool (*write)(struct vcpu *vcpu, u32 index, u64 value); /* NULL: faults */
 };
 
-static bool read_zero(struct vcpu *vcpu, u32 index, u64 *value)
+static struct msr_value readable(u64 value)
 {
-    *value = 0;
-    return true;
+    return (struct msr_value){value, true};
+}
+
+static struct msr_value read_zero(struct vcpu *vcpu, u32 index)
+{
+    return readable(0);
 }
 
 static bool write_ignored(struct vcpu *vcpu, u32 index, u64 value)
@@ -80,10 +91,9 @@ static u64 guest_tsc(const struct vcpu *vcpu)
     return vm_scale_tsc(vcpu->vm, rdtsc()) + vcpu->tsc_offset;
 }
 
-static bool read_tsc(struct vcpu *vcpu, u32 index, u64 *value)
+static struct msr_value read_tsc(struct vcpu *vcpu, u32 index)
 {
-    *value = guest_tsc(vcpu);
-    return true;
+    return readable(guest_tsc(vcpu));
 }
 
 static void set_adjust(struct vcpu *vcpu, u64 adjust)
@@ -106,10 +116,9 @@ static bool write_tsc(struct vcpu *vcpu, u32 index, u64 value)
     return true;
 }
 
-static bool read_adjust(struct vcpu *vcpu, u32 index, u64 *value)
+static struct msr_value read_adjust(struct vcpu *vcpu, u32 index)
 {
-    *value = vcpu->lapic->tsc_adjust;
-    return true;
+    return readable(vcpu->lapic->tsc_adjust);
 }
 
 static bool write_adjust(struct vcpu *vcpu, u32 index, u64 value)
@@ -119,13 +128,12 @@ static bool write_adjust(struct vcpu *vcpu, u32 index, u64 value)
 }
 
 /* The local APIC's belong to the machine. */
-static bool read_apic(struct vcpu *vcpu, u32 index, u64 *value)
+static struct msr_value read_apic(struct vcpu *vcpu, u32 index)
 {
     struct access access = {.space = SPACE_MSR, .address = index, .size = 8};
     bool claimed = vcpu_access(vcpu, &access);
 
-    *value = access.value;
-    return claimed;
+    return (struct msr_value){access.value, claimed};
 }
 
 static bool write_apic(struct vcpu *vcpu, u32 index, u64 value)
@@ -155,16 +163,14 @@ static bool write_deadline(struct vcpu *vcpu, u32 index, u64 value)
     return true;
 }
 
-static bool read_feature_control(struct vcpu *vcpu, u32 index, u64 *value)
+static struct msr_value read_feature_control(struct vcpu *vcpu, u32 index)
 {
-    *value = FEATURE_CONTROL_LOCKED;
-    return true;
+    return readable(FEATURE_CONTROL_LOCKED);
 }
 
-static bool read_mtrrcap(struct vcpu *vcpu, u32 index, u64 *value)
+static struct msr_value read_mtrrcap(struct vcpu *vcpu, u32 index)
 {
-    *value = MTRR_VARIABLE_COUNT | MTRRCAP_FIXED | MTRRCAP_WC;
-    return true;
+    return readable(MTRR_VARIABLE_COUNT | MTRRCAP_FIXED | MTRRCAP_WC);
 }
 
 /* Only stored: EPT and NPT make all RAM write-back, whatever MTRRs say. */
@@ -181,10 +187,9 @@ static u64 *mtrr(struct vcpu *vcpu, u32 index)
     return &vcpu->msrs.mtrr_variable[index - MSR_MTRR_PHYSBASE0];
 }
 
-static bool read_mtrr(struct vcpu *vcpu, u32 index, u64 *value)
+static struct msr_value read_mtrr(struct vcpu *vcpu, u32 index)
 {
-    *value = *mtrr(vcpu, index);
-    return true;
+    return readable(*mtrr(vcpu, index));
 }
 
 static bool write_mtrr(struct vcpu *vcpu, u32 index, u64 value)
@@ -225,10 +230,9 @@ static enum hvm_register register_of(u32 index)
     }
 }
 
-static bool read_register(struct vcpu *vcpu, u32 index, u64 *value)
+static struct msr_value read_register(struct vcpu *vcpu, u32 index)
 {
-    *value = host.hvm->read_register(vcpu, register_of(index));
-    return true;
+    return readable(host.hvm->read_register(vcpu, register_of(index)));
 }
 
 static bool write_register(struct vcpu *vcpu, u32 index, u64 value)
@@ -254,11 +258,10 @@ static bool write_efer(struct vcpu *vcpu, u32 index, u64 value)
     return true;
 }
 
-static bool read_misc_enable(struct vcpu *vcpu, u32 index, u64 *value)
+static struct msr_value read_misc_enable(struct vcpu *vcpu, u32 index)
 {
-    *value =
-        vcpu->msrs.misc_enable | MISC_FAST_STRINGS | MISC_BTS_UNAVAILABLE | MISC_PEBS_UNAVAILABLE;
-    return true;
+    return readable(vcpu->msrs.misc_enable | MISC_FAST_STRINGS | MISC_BTS_UNAVAILABLE |
+                    MISC_PEBS_UNAVAILABLE);
 }
 
 static bool write_misc_enable(struct vcpu *vcpu, u32 index, u64 value)
@@ -267,10 +270,9 @@ static bool write_misc_enable(struct vcpu *vcpu, u32 index, u64 value)
     return true;
 }
 
-static bool read_xss(struct vcpu *vcpu, u32 index, u64 *value)
+static struct msr_value read_xss(struct vcpu *vcpu, u32 index)
 {
-    *value = 0;
-    return host.features.xsaves;
+    return (struct msr_value){.readable = host.features.xsaves};
 }
 
 static bool write_xss(struct vcpu *vcpu, u32 index, u64 value)
@@ -278,52 +280,61 @@ static bool write_xss(struct vcpu *vcpu, u32 index, u64 value)
     return host.features.xsaves && value == 0;
 }
 
-static bool read_de_cfg(struct vcpu *vcpu, u32 index, u64 *value)
+static struct msr_value read_de_cfg(struct vcpu *vcpu, u32 index)
 {
-    *value = DE_CFG_LFENCE;
-    return true;
+    return readable(DE_CFG_LFENCE);
 }
 
-/* Those that guests write all the time come first. */
+static struct msr_value read_pv(struct vcpu *vcpu, u32 index)
+{
+    struct msr_value result;
+
+    result.readable = pv_read_msr(vcpu, index, &result.value);
+    return result;
+}
+
+/* Those that guests access all the time come first; the last is any other. */
 static const struct msr_range ranges[] = {
-    {MSR_TSC_DEADLINE,     1,                       read_apic,            write_deadline   },
-    {MSR_X2APIC_EOI,       1,                       NULL,                 write_eoi        },
-    {MSR_TSC_ADJUST,       1,                       read_adjust,          write_adjust     },
-    {MSR_X2APIC,           X2APIC_COUNT,            read_apic,            write_apic       },
-    {MSR_TSC,              1,                       read_tsc,             write_tsc        },
-    {MSR_PLATFORM_ID,      1,                       read_zero,            NULL             },
-    {MSR_APIC_BASE,        1,                       read_apic,            write_apic       },
-    {MSR_FEATURE_CONTROL,  1,                       read_feature_control, NULL             },
-    {MSR_BIOS_UPDT_TRIG,   1,                       NULL,                 write_ignored    },
-    {MSR_BIOS_SIGN_ID,     1,                       read_zero,            write_ignored    },
-    {MSR_MTRRCAP,          1,                       read_mtrrcap,         NULL             },
-    {MSR_SYSENTER_CS,      3,                       read_register,        write_register   },
-    {MSR_MCG_CAP,          1,                       read_zero,            NULL             },
-    {MSR_MCG_STATUS,       1,                       read_zero,            write_ignored    },
-    {MSR_MISC_ENABLE,      1,                       read_misc_enable,     write_misc_enable},
-    {MSR_DEBUGCTL,         1,                       read_register,        write_debugctl   },
-    {MSR_MTRR_PHYSBASE0,   2 * MTRR_VARIABLE_COUNT, read_mtrr,            write_mtrr       },
-    {MSR_MTRR_FIX64K,      1,                       read_mtrr,            write_mtrr       },
-    {MSR_MTRR_FIX16K,      2,                       read_mtrr,            write_mtrr       },
-    {MSR_MTRR_FIX4K,       8,                       read_mtrr,            write_mtrr       },
-    {MSR_PAT,              1,                       read_register,        write_pat        },
-    {MSR_MTRR_DEF_TYPE,    1,                       read_mtrr,            write_mtrr       },
-    {MSR_XSS,              1,                       read_xss,             write_xss        },
-    {MSR_KVM_FIRST,        KVM_MSRS,                pv_read_msr,          pv_write_msr     },
-    {MSR_EFER,             1,                       read_register,        write_efer       },
-    {MSR_AMD_SYSCFG,       1,                       read_zero,            write_ignored    },
-    {MSR_AMD_HWCR,         1,                       read_zero,            write_ignored    },
-    {MSR_AMD_NB_CFG,       1,                       read_zero,            write_ignored    },
-    {MSR_AMD_PATCH_LOADER, 1,                       NULL,                 write_ignored    },
-    {MSR_AMD_DE_CFG,       1,                       read_de_cfg,          write_ignored    },
+    {MSR_TSC_DEADLINE,     0,                           read_apic,            write_deadline   },
+    {MSR_X2APIC_EOI,       0,                           NULL,                 write_eoi        },
+    {MSR_TSC_ADJUST,       0,                           read_adjust,          write_adjust     },
+    {MSR_X2APIC,           X2APIC_COUNT - 1,            read_apic,            write_apic       },
+    {MSR_TSC,              0,                           read_tsc,             write_tsc        },
+    {MSR_PLATFORM_ID,      0,                           read_zero,            NULL             },
+    {MSR_APIC_BASE,        0,                           read_apic,            write_apic       },
+    {MSR_FEATURE_CONTROL,  0,                           read_feature_control, NULL             },
+    {MSR_BIOS_UPDT_TRIG,   0,                           NULL,                 write_ignored    },
+    {MSR_BIOS_SIGN_ID,     0,                           read_zero,            write_ignored    },
+    {MSR_MTRRCAP,          0,                           read_mtrrcap,         NULL             },
+    {MSR_SYSENTER_CS,      2,                           read_register,        write_register   },
+    {MSR_MCG_CAP,          0,                           read_zero,            NULL             },
+    {MSR_MCG_STATUS,       0,                           read_zero,            write_ignored    },
+    {MSR_MISC_ENABLE,      0,                           read_misc_enable,     write_misc_enable},
+    {MSR_DEBUGCTL,         0,                           read_register,        write_debugctl   },
+    {MSR_MTRR_PHYSBASE0,   2 * MTRR_VARIABLE_COUNT - 1, read_mtrr,            write_mtrr       },
+    {MSR_MTRR_FIX64K,      0,                           read_mtrr,            write_mtrr       },
+    {MSR_MTRR_FIX16K,      1,                           read_mtrr,            write_mtrr       },
+    {MSR_MTRR_FIX4K,       7,                           read_mtrr,            write_mtrr       },
+    {MSR_PAT,              0,                           read_register,        write_pat        },
+    {MSR_MTRR_DEF_TYPE,    0,                           read_mtrr,            write_mtrr       },
+    {MSR_XSS,              0,                           read_xss,             write_xss        },
+    {MSR_KVM_FIRST,        KVM_MSRS - 1,                read_pv,              pv_write_msr     },
+    {MSR_EFER,             0,                           read_register,        write_efer       },
+    {MSR_AMD_SYSCFG,       0,                           read_zero,            write_ignored    },
+    {MSR_AMD_HWCR,         0,                           read_zero,            write_ignored    },
+    {MSR_AMD_NB_CFG,       0,                           read_zero,            write_ignored    },
+    {MSR_AMD_PATCH_LOADER, 0,                           NULL,                 write_ignored    },
+    {MSR_AMD_DE_CFG,       0,                           read_de_cfg,          write_ignored    },
+    {0,                    UINT32_MAX,                  NULL,                 NULL             },
 };
 
-static const struct msr_range *find(u32 index)
+static inline const struct msr_range *find(u32 index)
 {
-    for (const struct msr_range *range = ranges; range < ranges + ARRAY_SIZE(ranges); range++)
-        if (index - range->first < range->count)
-            return range;
-    return NULL;
+    const struct msr_range *range = ranges;
+
+    while (index - range->first > range->more)
+        range++;
+    return range;
 }
 
 static void note_unknown(struct vcpu *vcpu, u32 index, const char *verb)
@@ -352,11 +363,9 @@ static bool unknown_ignored(struct vcpu *vcpu, u32 index, const char *verb)
     return vcpu->vm->config.unknown_msr == UNKNOWN_MSR_IGNORE;
 }
 
-static bool read_msr(struct vcpu *vcpu, u32 index, u64 *value)
+static inline struct msr_value read_msr(struct vcpu *vcpu, const struct msr_range *range, u32 index)
 {
-    const struct msr_range *range = find(index);
-
-    return range && range->read && range->read(vcpu, index, value);
+    return range->read ? range->read(vcpu, index) : (struct msr_value){0};
 }
 
 static void set_value(struct vcpu *vcpu, u64 value)
@@ -367,11 +376,12 @@ static void set_value(struct vcpu *vcpu, u64 value)
 
 enum exit_kind vcpu_fast_rdmsr(struct vcpu *vcpu)
 {
-    u64 value;
+    u32 index = (u32)vcpu->gpr[GPR_RCX];
+    struct msr_value result = read_msr(vcpu, find(index), index);
 
-    if (!read_msr(vcpu, (u32)vcpu->gpr[GPR_RCX], &value))
+    if (!result.readable)
         return EXIT_NONE;
-    set_value(vcpu, value);
+    set_value(vcpu, result.value);
     return EXIT_RDMSR;
 }
 
@@ -382,33 +392,31 @@ enum exit_kind vcpu_fast_wrmsr(struct vcpu *vcpu)
     u64 value = vcpu->gpr[GPR_RDX] << 32 | (u32)vcpu->gpr[GPR_RAX];
     const struct msr_range *range = find(index);
 
-    return range && range->write && range->write(vcpu, index, value) ? EXIT_WRMSR : EXIT_NONE;
+    return range->write && range->write(vcpu, index, value) ? EXIT_WRMSR : EXIT_NONE;
 }
 
 void handle_rdmsr(struct vcpu *vcpu, struct exit *exit)
 {
-    u64 value = 0;
+    u32 index = exit->msr.index;
+    struct msr_value result = read_msr(vcpu, find(index), index);
 
-    if (!read_msr(vcpu, exit->msr.index, &value) &&
-        !unknown_ignored(vcpu, exit->msr.index, "reads"))
+    if (!result.readable && !unknown_ignored(vcpu, index, "reads"))
         vcpu_raise_gp(vcpu);
     else if (host.hvm->skip_instruction(vcpu, 0))
-        set_value(vcpu, value);
+        set_value(vcpu, result.readable ? result.value : 0);
 }
 
 /* What this partition's virtual CPUs lack cannot be read either. */
 static bool is_there(struct vcpu *vcpu, const struct msr_range *range, u32 index)
 {
-    u64 value;
-
-    return range && range->write && (!range->read || range->read(vcpu, index, &value));
+    return range->write && (!range->read || read_msr(vcpu, range, index).readable);
 }
 
 void handle_wrmsr(struct vcpu *vcpu, struct exit *exit)
 {
     u32 index = exit->msr.index;
     const struct msr_range *range = find(index);
-    bool written = range && range->write && range->write(vcpu, index, exit->msr.value);
+    bool written = range->write && range->write(vcpu, index, exit->msr.value);
 
     /* It may end in a skip that finds no instruction: better to write twice than never. */
     if (written || (!is_there(vcpu, range, index) && unknown_ignored(vcpu, index, "writes")))
