@@ -62,7 +62,8 @@ class SystemTest:
     grub: tuple = ()  # commands for GRUB before it loads the hypervisor
     grub_files: tuple = ()
     options: tuple = ()  # of the emulator's own
-    icount: int = None  # QEMU: an instruction takes 2^icount ns, as Bochs's always take 20
+    icount: int = None  # QEMU: an instruction takes 2^icount ns
+    ips: int = 50_000_000  # Bochs: instructions a second
     machine: type = None  # default: Machine
     debugger: bool = False  # QEMU waits for one at Machine.debugger_path
     debugger_commands: Callable = None  # returns what Bochs's own debugger is to do
@@ -117,6 +118,8 @@ class Machine:
             command += ["--cpu-model", self.test.cpu_model]
         if self.test.icount is not None and self.test.emulator == "qemu":
             command += ["--icount", str(self.test.icount)]
+        if self.test.emulator == "bochs":
+            command += ["--ips", str(self.test.ips)]
         if self.test.debugger_commands:
             commands = f"{self.folder}/debugger-commands"
             with open(commands, "w", encoding="utf-8") as file:
