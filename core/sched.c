@@ -48,21 +48,6 @@ static struct cpu *lock_owner(const struct vcpu *vcpu)
     }
 }
 
-void vcpu_post(struct vcpu *vcpu, u32 requests)
-{
-    struct cpu *cpu;
-
-    __atomic_or_fetch(&vcpu->requests, requests, __ATOMIC_SEQ_CST);
-    cpu = lock_owner(vcpu);
-    if (list_empty(&vcpu->mail))
-        list_append(&cpu->mailbox, &vcpu->mail);
-    spin_unlock(&cpu->mailbox_lock);
-    /* The running vCPU of this CPU looks at its events before it next enters anyway. */
-    if (cpu == this_cpu() && (vcpu != cpu->running || (requests & REQUEST_PARK)))
-        cpu->woken = true;
-    wake_cpu(cpu);
-}
-
 void sched_wake_boot_cpu(void)
 {
     if (!__atomic_exchange_n(&cpus[0]->reschedule, true, __ATOMIC_SEQ_CST))
@@ -140,7 +125,7 @@ static void withdraw(struct cpu *cpu, struct vcpu *vcpu)
     list_remove(&vcpu->run);
 }
 
-static void make_runnable(struct cpu *cpu, struct vcpu *vcpu)
+static void make_runnable(struct cpu *cpu, struct vcpu *vcpu, u64 now)
 {
     withdraw(cpu, vcpu);
     vcpu->run_state = VCPU_RUNNABLE;
@@ -148,7 +133,48 @@ static void make_runnable(struct cpu *cpu, struct vcpu *vcpu)
     vcpu->interrupts_stale = true;
     set_active(vcpu, true);
     run_queue_adapt(&cpu->queue, vcpu, cpu->slice);
-    run_queue_insert_first(&cpu->queue, vcpu, cpu->charged);
+    run_queue_insert_first(&cpu->queue, vcpu, now);
+}
+
+/* Ends the turn of who runs, if anybody does. */
+static void preempt(struct cpu *cpu, u64 now)
+{
+    struct vcpu *vcpu = cpu->running;
+
+    if (vcpu)
+        vcpu->slice_end = vcpu->run_limit = vcpu->deadline = now;
+}
+
+/* An event for a vCPU that this CPU owns: nobody else can change what state it is in. */
+static void wake_own(struct cpu *cpu, struct vcpu *vcpu)
+{
+    u64 now;
+
+    vcpu->interrupts_stale = true;
+    if (vcpu->run_state != VCPU_BLOCKED)
+        return;
+    now = rdtsc();
+    make_runnable(cpu, vcpu, now);
+    preempt(cpu, now);
+}
+
+void vcpu_post(struct vcpu *vcpu, u32 requests)
+{
+    struct cpu *cpu = this_cpu();
+
+    if (requests == REQUEST_EVENT && __atomic_load_n(&vcpu->cpu, __ATOMIC_RELAXED) == cpu) {
+        wake_own(cpu, vcpu);
+        return;
+    }
+    __atomic_or_fetch(&vcpu->requests, requests, __ATOMIC_SEQ_CST);
+    cpu = lock_owner(vcpu);
+    if (list_empty(&vcpu->mail))
+        list_append(&cpu->mailbox, &vcpu->mail);
+    spin_unlock(&cpu->mailbox_lock);
+    if (cpu == this_cpu())
+        cpu->woken = true;
+    else
+        wake_cpu(cpu);
 }
 
 static void detach(struct cpu *cpu)
@@ -219,7 +245,7 @@ static void serve(struct cpu *cpu, struct vcpu *vcpu, u32 requests)
         park(cpu, vcpu);
     else if ((requests & REQUEST_UNPARK) || vcpu->run_state == VCPU_BLOCKED ||
              ((requests & REQUEST_UNCAP) && vcpu->run_state == VCPU_CAPPED))
-        make_runnable(cpu, vcpu);
+        make_runnable(cpu, vcpu, cpu->charged);
     if ((requests & REQUEST_CAPTURE) && vcpu->run_state != VCPU_PARKED)
         capture(cpu, vcpu);
     vcpu->interrupts_stale = true;
@@ -261,6 +287,7 @@ static void drain_mailbox(struct cpu *cpu)
     u32 limit = MAX(__atomic_load_n(&cpu->vcpu_count, __ATOMIC_RELAXED), 1U);
     struct vcpu *vcpu;
 
+    cpu->woken = false;
     while ((vcpu = take_mail(cpu, limit == 0))) {
         limit--;
         sched_charge(cpu, &vcpu->statistics.host_cycles);
@@ -275,7 +302,7 @@ static void run_timers(struct cpu *cpu)
 
         if (vcpu->wake_deadline > rdtsc())
             return;
-        make_runnable(cpu, vcpu);
+        make_runnable(cpu, vcpu, cpu->charged);
     }
 }
 
@@ -624,11 +651,11 @@ static void pass(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
     bool asked;
 
     interrupts_take();
-    asked = __atomic_exchange_n(&cpu->reschedule, false, __ATOMIC_SEQ_CST);
-    cpu->woken = false;
-    if (__atomic_exchange_n(&cpu->nmi_seen, false, __ATOMIC_RELAXED))
+    asked = cpu->reschedule && __atomic_exchange_n(&cpu->reschedule, false, __ATOMIC_SEQ_CST);
+    if (cpu->nmi_seen && __atomic_exchange_n(&cpu->nmi_seen, false, __ATOMIC_RELAXED))
         log_warn("CPU %u: NMI ignored", cpu->index);
-    drain_mailbox(cpu);
+    if (cpu->woken)
+        drain_mailbox(cpu);
     run_timers(cpu);
     if (housekeeping)
         keep_house(cpu, housekeeping, asked);
