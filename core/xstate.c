@@ -33,9 +33,9 @@ void xstate_load(const struct vcpu *vcpu)
         __asm__ volatile("fxrstor64 (%0)" ::"r"(vcpu->xsave_area) : "memory");
         return;
     }
-    write_xcr0(host.features.xcr0);
     __asm__ volatile("xrstor64 (%0)" ::"r"(vcpu->xsave_area), "a"(-1), "d"(-1) : "memory");
-    write_xcr0(vcpu->xcr0);
+    if (vcpu->xcr0 != host.features.xcr0)
+        write_xcr0(vcpu->xcr0);
 }
 
 void xstate_save(struct vcpu *vcpu)
@@ -44,6 +44,7 @@ void xstate_save(struct vcpu *vcpu)
         __asm__ volatile("fxsave64 (%0)" ::"r"(vcpu->xsave_area) : "memory");
         return;
     }
-    write_xcr0(host.features.xcr0);
+    if (read_xcr0() != host.features.xcr0)
+        write_xcr0(host.features.xcr0);
     __asm__ volatile("xsave64 (%0)" ::"r"(vcpu->xsave_area), "a"(-1), "d"(-1) : "memory");
 }

@@ -25,12 +25,12 @@ static const struct {
     {MSR_FS_BASE,        READ | WRITE, 0               },
     {MSR_GS_BASE,        READ | WRITE, 0               },
  /* Switched with the vCPU, and of no meaning for the host. */
-    {MSR_STAR,           READ | WRITE, 0               },
-    {MSR_LSTAR,          READ | WRITE, 0               },
-    {MSR_CSTAR,          READ | WRITE, 0               },
-    {MSR_FMASK,          READ | WRITE, 0               },
     {MSR_KERNEL_GS_BASE, READ | WRITE, 0               },
-    {MSR_TSC_AUX,        READ | WRITE, SECONDARY_RDTSCP},
+    {MSR_STAR,           READ,         0               },
+    {MSR_LSTAR,          READ,         0               },
+    {MSR_CSTAR,          READ,         0               },
+    {MSR_FMASK,          READ,         0               },
+    {MSR_TSC_AUX,        READ,         SECONDARY_RDTSCP},
  /* Hardware adds the TSC offset. */
     {MSR_TSC,            READ,         0               },
 };

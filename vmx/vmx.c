@@ -10,11 +10,14 @@
 #include "mm/pool.h"
 #include "vmx/msr.h"
 
+#define HVM_CPU_PAGES  DIV_ROUND_UP(sizeof(struct hvm_cpu), PAGE_SIZE)
 #define HVM_VCPU_PAGES DIV_ROUND_UP(sizeof(struct hvm_vcpu), PAGE_SIZE)
 
 /* What KVM and Xen use too: a loop is PAUSEs at most GAP cycles apart, for WINDOW cycles. */
 #define PLE_GAP    128
 #define PLE_WINDOW 4096
+
+#define LINEAR_SPARE_BITS 16 /* of an address, copies of the highest of the 48 others */
 
 #define VPID_COUNT 4096 /* vCPUs beyond it do without */
 
@@ -124,6 +127,11 @@ void vmx_flush(struct vcpu *vcpu)
         hvm->last_cpu = NULL;
 }
 
+static u32 switched_msr_count(void)
+{
+    return vmx_has(WORD_SECONDARY, SECONDARY_RDTSCP) ? SWITCHED_MSR_COUNT : SWITCHED_TSC_AUX;
+}
+
 /* ---- physical CPUs ----------------------------------------------------------------------- */
 
 static bool vmx_cpu_on(struct cpu *cpu)
@@ -134,19 +142,21 @@ static bool vmx_cpu_on(struct cpu *cpu)
         log_error("no memory for MSR bitmaps");
         return false;
     }
-    cpu->hvm = pool_alloc(1);
+    cpu->hvm = pool_alloc(HVM_CPU_PAGES);
     if (!cpu->hvm) {
         log_error("CPU %u: no memory for its VMXON region", cpu->index);
         return false;
     }
     cpu->hvm->vmxon.revision = vmx_used.revision;
+    for (u32 i = 0; i < switched_msr_count(); i++)
+        cpu->hvm->msrs[i] = rdmsr(switched_msrs[i]);
     write_cr0(read_cr0() | vmx_used.cr0_fixed);
     write_cr4(read_cr4() | vmx_used.cr4_fixed);
     if (vmxon(pool_physical(&cpu->hvm->vmxon)))
         return true;
     log_error("CPU %u: VMXON failed", cpu->index);
     write_cr4(read_cr4() & ~CR4_VMXE);
-    pool_free(cpu->hvm, 1);
+    pool_free(cpu->hvm, HVM_CPU_PAGES);
     cpu->hvm = NULL;
     return false;
 }
@@ -372,15 +382,21 @@ static void prepare(struct vcpu *vcpu)
 
 /* ---- switching --------------------------------------------------------------------------- */
 
-static u32 switched_msr_count(void)
+static void load_msr(struct hvm_cpu *cpu, const struct hvm_vcpu *hvm, u32 index)
 {
-    return vmx_has(WORD_SECONDARY, SECONDARY_RDTSCP) ? SWITCHED_MSR_COUNT : SWITCHED_TSC_AUX;
+    if (cpu->msrs[index] == hvm->msrs[index])
+        return;
+    cpu->msrs[index] = hvm->msrs[index];
+    wrmsr(switched_msrs[index], hvm->msrs[index]);
 }
 
 void vmx_load_switched(const struct hvm_vcpu *hvm)
 {
-    for (u32 i = 0; i < switched_msr_count(); i++)
-        wrmsr(switched_msrs[i], hvm->msrs[i]);
+    struct hvm_cpu *cpu = this_cpu()->hvm;
+    u32 count = switched_msr_count();
+
+    for (u32 i = 0; i < count; i++)
+        load_msr(cpu, hvm, i);
     __asm__ volatile("movq %0, %%dr0" ::"r"(hvm->dr[0]));
     __asm__ volatile("movq %0, %%dr1" ::"r"(hvm->dr[1]));
     __asm__ volatile("movq %0, %%dr2" ::"r"(hvm->dr[2]));
@@ -391,14 +407,36 @@ void vmx_load_switched(const struct hvm_vcpu *hvm)
 
 void vmx_save_switched(struct hvm_vcpu *hvm)
 {
-    for (u32 i = 0; i < switched_msr_count(); i++)
-        hvm->msrs[i] = rdmsr(switched_msrs[i]);
+    u64 kernel_gs_base = rdmsr(MSR_KERNEL_GS_BASE);
+
+    this_cpu()->hvm->msrs[SWITCHED_KERNEL_GS_BASE] = kernel_gs_base;
+    hvm->msrs[SWITCHED_KERNEL_GS_BASE] = kernel_gs_base;
     __asm__ volatile("movq %%dr0, %0" : "=r"(hvm->dr[0]));
     __asm__ volatile("movq %%dr1, %0" : "=r"(hvm->dr[1]));
     __asm__ volatile("movq %%dr2, %0" : "=r"(hvm->dr[2]));
     __asm__ volatile("movq %%dr3, %0" : "=r"(hvm->dr[3]));
     __asm__ volatile("movq %%dr6, %0" : "=r"(hvm->dr6));
     hvm->cr2 = read_cr2();
+}
+
+/* What the CPU itself would refuse (SDM volume 4). */
+static bool is_msr_value(u32 index, u64 value)
+{
+    if (index == SWITCHED_LSTAR || index == SWITCHED_CSTAR)
+        return (u64)((s64)(value << LINEAR_SPARE_BITS) >> LINEAR_SPARE_BITS) == value;
+    return index == SWITCHED_STAR || value >> 32 == 0;
+}
+
+bool vmx_write_msr(struct vcpu *vcpu, u32 msr, u64 value)
+{
+    for (u32 i = 0; i < switched_msr_count(); i++) {
+        if (switched_msrs[i] != msr || !is_msr_value(i, value))
+            continue;
+        vcpu->hvm->msrs[i] = value;
+        load_msr(vcpu->cpu->hvm, vcpu->hvm, i);
+        return true;
+    }
+    return false;
 }
 
 static void vmx_attach(struct cpu *cpu, struct vcpu *vcpu)

@@ -61,7 +61,8 @@ enum exception_vector {
     VECTOR_MC = 18,
 };
 
-/* MSRs that are switched with the vCPU, as the VMCS does not. */
+/* MSRs that are switched with the vCPU, as the VMCS does not. Guests write them with an exit, but
+ * for KERNEL_GS_BASE, which SWAPGS changes. */
 enum switched_msr {
     SWITCHED_STAR,
     SWITCHED_LSTAR,
@@ -74,6 +75,7 @@ enum switched_msr {
 
 struct hvm_cpu {
     struct vmcs vmxon;
+    u64 msrs[SWITCHED_MSR_COUNT]; /* what the CPU holds; not KERNEL_GS_BASE while a vCPU may run */
 };
 
 struct queued_event {
@@ -109,8 +111,7 @@ struct hvm_vcpu {
     struct queued_event queued;
     enum exit_kind served;
 
-    /* The guest's while it is not attached. */
-    u64 msrs[SWITCHED_MSR_COUNT];
+    u64 msrs[SWITCHED_MSR_COUNT]; /* KERNEL_GS_BASE and what follows: while it is not attached */
     u64 dr[4], dr6, cr2;
 
     void *apic_access_page; /* owned by the vCPU that mapped it for all of the partition */
@@ -146,6 +147,8 @@ enum vmx_outcome vmx_fast_finish(struct vcpu *vcpu, u64 answered);
 bool vmx_arm_timer(struct hvm_vcpu *hvm, u64 deadline);
 void vmx_load_switched(const struct hvm_vcpu *hvm);
 void vmx_save_switched(struct hvm_vcpu *hvm);
+/* WRMSR by the guest: false where it is not a switched MSR, or not a value for it. */
+bool vmx_write_msr(struct vcpu *vcpu, u32 msr, u64 value);
 /* The linear translations of this vCPU on this CPU, and all of its partition's memory as well. */
 void vmx_flush_linear(const struct hvm_vcpu *hvm);
 void vmx_flush(struct vcpu *vcpu);
