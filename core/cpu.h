@@ -62,7 +62,7 @@ struct cpu {
 
     u64 slice;        /* TSC ticks */
     u64 housekeep_at; /* host TSC: when the housekeeping wants to be called again */
-    u64 housekept;    /* when it was last */
+    u64 housekeep_by; /* when it is called even if vCPUs wait: that, or a slice after the last */
     u64 timer_armed;  /* host TSC the local APIC timer is armed for, DEADLINE_NONE: it is not */
 
     /* Every TSC tick since `started` is charged to a vCPU, to a partition (its start and stop), to

@@ -21,6 +21,8 @@
 #define MOVE_TOLERANCE 4
 /* By how many slices a CPU must be ahead to be given a vCPU that waits elsewhere. */
 #define MOVE_LEAD 2
+/* How many slices a turn has while nobody waits on any CPU. */
+#define LONE_SLICES 4
 
 /* Waking from the deepest C-state takes some 100 us: not for a wait as short as this. */
 #define DEEP_IDLE_NS 2000000
@@ -563,12 +565,31 @@ static bool must_look(struct cpu *cpu, struct vcpu *vcpu)
     return cpu->woken || cpu->reschedule;
 }
 
+static bool anybody_waits(void)
+{
+    for (u32 i = 0; i < cpu_count; i++)
+        if (__atomic_load_n(&cpus[i]->load, __ATOMIC_RELAXED) > 1)
+            return true;
+    return false;
+}
+
+/* Whoever comes to be runnable here ends a long turn. Who waits elsewhere is to hear of the horizon
+ * each slice, what somebody watches is to be shown, and a cap is kept by the slice. */
+static u64 turn_end(const struct cpu *cpu, const struct vcpu *vcpu)
+{
+    const struct vm *vm = vcpu->vm;
+    bool lone = vm->config.cap_percent == 0 && vm->console.watchers == 0 && !anybody_waits();
+
+    return cpu->charged + (lone ? LONE_SLICES : 1) * cpu->slice -
+           MIN(vcpu->slice_used, cpu->slice);
+}
+
 static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
     u32 sharers = __atomic_load_n(&vcpu->vm->active_vcpus, __ATOMIC_RELAXED);
     u64 start = cpu->charged;
 
-    leave_queue(cpu, vcpu);
+    run_queue_remove(&cpu->queue, vcpu, start);
     cpu->interrupted = NULL;
     vcpu->fresh = false;
     publish(cpu, vcpu);
@@ -576,7 +597,7 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     attach(cpu, vcpu);
     vcpu->run_state = VCPU_RUNNING;
     cpu->running = vcpu;
-    vcpu->slice_end = start + cpu->slice - MIN(vcpu->slice_used, cpu->slice);
+    vcpu->slice_end = turn_end(cpu, vcpu);
     pv_turn(vcpu);
     sched_charge(cpu, &vcpu->statistics.host_cycles);
     while (vcpu->run_state == VCPU_RUNNING && !must_look(cpu, vcpu) &&
@@ -584,7 +605,6 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
         run_once(cpu, vcpu, limit);
     cpu->running = NULL;
     write_cr3(host_space_root());
-    sched_charge(cpu, &vcpu->statistics.host_cycles);
     requeue(cpu, vcpu, start, sharers);
 }
 
@@ -630,12 +650,11 @@ static void idle(struct cpu *cpu)
 /* When it is asked for or its time has come; before every rest, and each slice at the latest. */
 static void keep_house(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu), bool asked)
 {
-    if (!asked && cpu->queue.count != 0 && cpu->charged < cpu->housekeep_at &&
-        cpu->charged - cpu->housekept < cpu->slice)
+    if (!asked && cpu->queue.count != 0 && cpu->charged < cpu->housekeep_by)
         return;
     cpu->housekeep_at = housekeeping(cpu);
     sched_charge(cpu, &cpu->own_cycles);
-    cpu->housekept = cpu->charged;
+    cpu->housekeep_by = MIN(cpu->housekeep_at, cpu->charged + cpu->slice);
 }
 
 /* One that wanted to be called again at once has had its turn. */
