@@ -197,6 +197,21 @@ void vcpu_set_tsc_deadline(struct vcpu *vcpu, u64 deadline)
     spin_unlock(&vm->lock);
 }
 
+bool vcpu_send_ipi(struct vcpu *vcpu, u64 icr)
+{
+    struct vm *vm = vcpu->vm;
+    struct vm_effects context = {
+        .effects = {.ops = &effects_ops, .vcpu = vcpu->index},
+        .vm = vm,
+    };
+    bool sent;
+
+    spin_lock(&vm->lock);
+    sent = machine_send_ipi(vm->machine, vcpu->index, icr, &context.effects);
+    spin_unlock(&vm->lock);
+    return sent;
+}
+
 void vm_input(struct vm *vm, u8 byte)
 {
     struct vm_effects context;

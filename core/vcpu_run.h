@@ -31,9 +31,10 @@ void vcpu_handle_exit(struct vcpu *vcpu, struct exit *exit);
 /* Carries out one access to the machine; see machine_access. */
 bool vcpu_access(struct vcpu *vcpu, struct access *access);
 
-/* EOI, and a write of IA32_TSC_DEADLINE. */
+/* EOI, and a write of IA32_TSC_DEADLINE, or of ICR in x2APIC mode, where false is #GP. */
 void vcpu_end_interrupt(struct vcpu *vcpu);
 void vcpu_set_tsc_deadline(struct vcpu *vcpu, u64 deadline);
+bool vcpu_send_ipi(struct vcpu *vcpu, u64 icr);
 
 /* After EXIT_APIC_WRITE and EXIT_EOI. */
 void vcpu_apic_written(struct vcpu *vcpu, const struct exit *exit);

@@ -543,21 +543,28 @@ bool lapic_msr_read(struct lapic *lapic, u32 msr, u64 *value, u64 tsc_hz, struct
     return true;
 }
 
+bool lapic_set_icr(struct lapic *lapic, u64 value)
+{
+    u32 high = value >> 32;
+
+    if (!lapic_is_x2apic(lapic) || (u32)value & ~(ICR_WRITABLE | INTERRUPT_PENDING))
+        return false;
+    set(lapic, LAPIC_ICR_LOW, value & ICR_WRITABLE);
+    set(lapic, LAPIC_ICR_HIGH, high);
+    /* Where hardware looks for the upper half of the 64-bit register. */
+    lapic->registers[LAPIC_ICR_LOW >> 4].reserved[0] = high;
+    return true;
+}
+
 static enum lapic_outcome write_x2apic(struct lapic *lapic, u32 offset, u64 value, u64 tsc_hz,
                                        struct effects *effects, u8 *eoi_vector)
 {
     const struct register_rule *rule = find_rule(lapic, offset, W);
-    u32 high = value >> 32;
 
-    if (rule == NULL || (u32)value & ~(rule->writable | rule->ignored))
+    if (offset == LAPIC_ICR_LOW)
+        return lapic_set_icr(lapic, value) ? LAPIC_SEND : LAPIC_FAULT;
+    if (rule == NULL || value & ~(u64)(rule->writable | rule->ignored))
         return LAPIC_FAULT;
-    if (offset == LAPIC_ICR_LOW) {
-        set(lapic, LAPIC_ICR_HIGH, high);
-        /* Where hardware looks for the upper half of the 64-bit register. */
-        lapic->registers[LAPIC_ICR_LOW >> 4].reserved[0] = high;
-    } else if (high != 0) {
-        return LAPIC_FAULT;
-    }
     lapic_timer_tick(lapic, tsc_hz, effects);
     return apply_write(lapic, offset, value & rule->writable, tsc_hz, effects, eoi_vector);
 }

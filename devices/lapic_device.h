@@ -50,6 +50,9 @@ bool lapic_msr_read(struct lapic *lapic, u32 msr, u64 *value, u64 tsc_hz, struct
 enum lapic_outcome lapic_msr_write(struct lapic *lapic, u32 msr, u64 value, u64 tsc_hz,
                                    struct effects *effects, u8 *eoi_vector);
 
+/* A write of the 64-bit ICR of x2APIC mode; false is #GP. */
+bool lapic_set_icr(struct lapic *lapic, u64 value);
+
 /* EOI in either mode, past the checks of a write. LAPIC_DONE or LAPIC_BROADCAST_EOI. */
 enum lapic_outcome lapic_end_of_interrupt(struct lapic *lapic, u8 *eoi_vector);
 

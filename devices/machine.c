@@ -141,6 +141,14 @@ void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,
     lapic_timer_set_deadline(&machine->lapics[vcpu], deadline, machine->tsc_hz, effects);
 }
 
+bool machine_send_ipi(struct machine *machine, u32 vcpu, u64 icr, struct effects *effects)
+{
+    if (!lapic_set_icr(&machine->lapics[vcpu], icr))
+        return false;
+    apic_bus_send_ipi(machine, vcpu, effects);
+    return true;
+}
+
 /* ---- time ----------------------------------------------------------------------------------- */
 
 static u64 board_deadline(const struct machine *machine)

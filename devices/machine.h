@@ -109,6 +109,9 @@ bool machine_end_of_interrupt(struct machine *machine, u32 vcpu, u8 *vector);
 void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,
                               struct effects *effects);
 
+/* The same for ICR in x2APIC mode; false is #GP. */
+bool machine_send_ipi(struct machine *machine, u32 vcpu, u64 icr, struct effects *effects);
+
 /* For hardware that virtualises the APIC. After an APIC-write exit: the new value stands in the
  * register at `offset` already, act on it. After an EOI-induced exit: `vector`'s EOI was
  * virtualised, tell the IOAPIC. */
