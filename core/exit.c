@@ -193,8 +193,6 @@ static void trace(struct vcpu *vcpu, const struct exit *exit)
 
 void vcpu_handle_exit(struct vcpu *vcpu, struct exit *exit)
 {
-    if (exit->served)
-        return;
     trace(vcpu, exit);
     handlers[exit->kind](vcpu, exit);
 }

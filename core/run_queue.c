@@ -69,10 +69,13 @@ static u64 virtual_cost(const struct vcpu *vcpu, u64 cycles, u32 sharers)
 void run_queue_adapt(const struct run_queue *queue, struct vcpu *vcpu, u64 tolerance)
 {
     u64 earliest = queue->virtual_time - tolerance;
-    u64 latest = queue->virtual_time + MAX(tolerance, virtual_cost(vcpu, tolerance, 1));
+    u64 latest = queue->virtual_time + tolerance;
 
     if (time_before(vcpu->virtual_time, earliest))
         vcpu->virtual_time = earliest;
+    if (!time_before(latest, vcpu->virtual_time))
+        return;
+    latest = queue->virtual_time + MAX(tolerance, virtual_cost(vcpu, tolerance, 1));
     if (time_before(latest, vcpu->virtual_time))
         vcpu->virtual_time = latest;
 }

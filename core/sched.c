@@ -478,11 +478,20 @@ static void arm_timer(struct cpu *cpu, u64 now, u64 deadline)
     host_lapic_timer_arm(deadline);
 }
 
+static void handle_exit(struct cpu *cpu, struct vcpu *vcpu, struct exit *exit)
+{
+    u64 ticks;
+
+    vcpu_handle_exit(vcpu, exit);
+    ticks = sched_charge(cpu, &vcpu->statistics.host_cycles);
+    vcpu->statistics.exit_cycles[exit->kind] += ticks;
+    cpu->longest_host_cycles = MAX(cpu->longest_host_cycles, ticks);
+}
+
 static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
     struct run_statistics *statistics = &vcpu->statistics;
     struct exit exit;
-    u64 ticks;
 
     if (vcpu->interrupts_stale || vcpu->timer_deadline <= cpu->charged) {
         vcpu_offer_interrupts(vcpu);
@@ -496,11 +505,9 @@ static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
         arm_timer(cpu, cpu->charged, vcpu->deadline);
     host.hvm->enter(vcpu, vcpu->deadline, &exit);
     sched_charge(cpu, &statistics->guest_cycles);
-    vcpu_handle_exit(vcpu, &exit);
-    ticks = sched_charge(cpu, &statistics->host_cycles);
     statistics->exits[exit.kind]++;
-    statistics->exit_cycles[exit.kind] += ticks;
-    cpu->longest_host_cycles = MAX(cpu->longest_host_cycles, ticks);
+    if (!exit.served)
+        handle_exit(cpu, vcpu, &exit);
 }
 
 /* After it ran from host TSC `start` on, when `sharers` of its partition's vCPUs were active. */

@@ -150,13 +150,13 @@ void lapic_accept(struct lapic *lapic, u8 vector)
 
 void lapic_take_posted(struct lapic *lapic)
 {
-    if (!lapic->any_posted)
-        return;
-    lapic->any_posted = false;
-    for (int word = 0; word < WORDS; word++) {
+    for (u32 words = lapic->posted_words; words != 0; words &= words - 1) {
+        u32 word = (u32)__builtin_ctz(words);
+
         lapic->registers[(LAPIC_IRR >> 4) + word].value |= lapic->posted[word];
         lapic->posted[word] = 0;
     }
+    lapic->posted_words = 0;
 }
 
 static bool software_enabled(const struct lapic *lapic)
@@ -193,7 +193,7 @@ bool lapic_raise(struct lapic *lapic, u8 vector, bool level, struct effects *eff
     *tmr = level ? *tmr | bit : *tmr & ~bit;
     if (!(*irr & bit)) {
         *irr |= bit;
-        lapic->any_posted |= lapic->id != effects->vcpu;
+        lapic->posted_words |= (u32)(lapic->id != effects->vcpu) << vector / 32;
         effects->ops->kick(effects, lapic->id);
     }
     return true;

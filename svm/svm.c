@@ -271,7 +271,8 @@ static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
     hvm->injected = vmcb_event_injection(hvm->vmcb);
     if (run(vcpu, pool_physical(hvm->vmcb), pool_physical(cpu->host_vmcb)) == SVM_SERVED) {
         svm_notice_xcr0(vcpu);
-        *exit = (struct exit){.kind = hvm->served, .served = true};
+        exit->kind = hvm->served;
+        exit->served = true;
         return;
     }
     tpr_from_vmcb(vcpu);

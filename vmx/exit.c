@@ -123,6 +123,7 @@ void vmx_entry_refused(struct vcpu *vcpu, struct exit *exit)
     u32 error = (u32)vmread(VMCS_INSTRUCTION_ERROR);
 
     exit->kind = EXIT_ENTRY_FAILURE;
+    exit->served = false;
     exit->reason = EXIT_REASON_ENTRY_FAILURE;
     exit->qualification = error;
     log_error("%s: vCPU %u: VM entry refused: error %u, %s", vcpu->vm->config.name, vcpu->index,

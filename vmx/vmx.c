@@ -393,10 +393,12 @@ static void load_msr(struct hvm_cpu *cpu, const struct hvm_vcpu *hvm, u32 index)
 void vmx_load_switched(const struct hvm_vcpu *hvm)
 {
     struct hvm_cpu *cpu = this_cpu()->hvm;
-    u32 count = switched_msr_count();
 
-    for (u32 i = 0; i < count; i++)
+#pragma GCC unroll 8
+    for (u32 i = 0; i < SWITCHED_TSC_AUX; i++)
         load_msr(cpu, hvm, i);
+    if (vmx_has(WORD_SECONDARY, SECONDARY_RDTSCP))
+        load_msr(cpu, hvm, SWITCHED_TSC_AUX);
     __asm__ volatile("movq %0, %%dr0" ::"r"(hvm->dr[0]));
     __asm__ volatile("movq %0, %%dr1" ::"r"(hvm->dr[1]));
     __asm__ volatile("movq %0, %%dr2" ::"r"(hvm->dr[2]));
@@ -518,7 +520,8 @@ static void vmx_enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
     switch (vmx_run(vcpu, &hvm->host_rsp, hvm->launched)) {
     case VMX_SERVED:
         hvm->launched = true;
-        *exit = (struct exit){.kind = hvm->served, .served = true};
+        exit->kind = hvm->served;
+        exit->served = true;
         break;
     case VMX_EXITED:
         vmx_handle_exit(vcpu, exit);
