@@ -155,13 +155,23 @@ static NOINLINE enum exit_kind answer_hypercall(struct vcpu *vcpu)
     return find_next(vcpu, CODE_VMMCALL, 3) ? vcpu_fast_hypercall(vcpu) : EXIT_NONE;
 }
 
+/* Whether a window has opened is found out when interrupts are next offered. */
+static NOINLINE bool must_describe(struct vcpu *vcpu)
+{
+    const struct hvm_vcpu *hvm = vcpu->hvm;
+
+    vcpu->interrupts_stale = true;
+    return hvm->nmi_iret || hvm->nmi_wanted || hvm->cr0_read_once;
+}
+
 enum exit_kind svm_fast_answer(struct vcpu *vcpu)
 {
     struct hvm_vcpu *hvm = vcpu->hvm;
 
     vmcb_set_all_clean(hvm->vmcb);
     vcpu->gpr[GPR_RAX] = vmcb_rax(hvm->vmcb);
-    if (hvm->watched || (vmcb_vintr(hvm->vmcb) & VINTR_TPR) != svm_tpr_class(vcpu))
+    if ((hvm->watched && must_describe(vcpu)) ||
+        (vmcb_vintr(hvm->vmcb) & VINTR_TPR) != svm_tpr_class(vcpu))
         return EXIT_NONE;
     switch (vmcb_exit_code(hvm->vmcb)) {
     case VMEXIT_MSR:

@@ -1078,18 +1078,28 @@ static void a_short_exit_ends_at_the_deadline(void **state)
     assert_int_equal(svm_fast_finish(&vcpu, EXIT_PORT), SVM_SERVED);
 }
 
-/* A window that is waited for, or a TPR that the guest has changed, is looked at on the long
+/* An NMI's window that is waited for, or a TPR that the guest has changed, is looked at on the long
  * way. */
 static void what_waits_for_an_exit_takes_the_long_way(void **state)
 {
     prepare_port_exit();
-    vcpu.hvm->window_wanted = true;
+    vcpu.hvm->nmi_wanted = true;
     assert_int_equal(svm_fast_answer(&vcpu), EXIT_NONE);
-    vcpu.hvm->window_wanted = false;
+    vcpu.hvm->nmi_wanted = false;
     vmcb_set_vintr(vmcb, vmcb_vintr(vmcb) | 5);
     assert_int_equal(svm_fast_answer(&vcpu), EXIT_NONE);
     assert_int_equal(svm_fast_finish(&vcpu, EXIT_NONE), SVM_EXITED);
     assert_int_equal(vmcb_rip(vmcb), 0x1000);
+}
+
+static void any_exit_may_have_opened_the_window(void **state)
+{
+    prepare_port_exit();
+    vcpu.interrupts_stale = false;
+    vcpu.hvm->window_wanted = true;
+    assert_int_equal(svm_fast_answer(&vcpu), EXIT_PORT);
+    assert_true(vcpu.interrupts_stale);
+    vcpu.interrupts_stale = vcpu.hvm->window_wanted = false;
 }
 
 /* Code at 5010h, whose tables begin at 1000h. */
@@ -1165,6 +1175,7 @@ int main(void)
         TEST(code_is_found_again),
         TEST(no_code_is_known_at_first),
         TEST(what_waits_for_an_exit_takes_the_long_way),
+        TEST(any_exit_may_have_opened_the_window),
         TEST(a_short_access_says_whether_it_is_a_write),
         TEST(clean_bits_follow_changes),
         TEST(asids_come_in_generations),
