@@ -587,8 +587,7 @@ static u64 turn_end(const struct cpu *cpu, const struct vcpu *vcpu)
     const struct vm *vm = vcpu->vm;
     bool lone = vm->config.cap_percent == 0 && vm->console.watchers == 0 && !anybody_waits();
 
-    return cpu->charged + (lone ? LONE_SLICES : 1) * cpu->slice -
-           MIN(vcpu->slice_used, cpu->slice);
+    return cpu->charged + (lone ? LONE_SLICES : 1) * cpu->slice - MIN(vcpu->slice_used, cpu->slice);
 }
 
 static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)

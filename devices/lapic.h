@@ -86,7 +86,7 @@ struct lapic {
     u32 posted[8];    /* as IRR: vectors raised while the vCPU may have been in guest mode, where
                          hardware that virtualises interrupts changes IRR at any time */
     u32 posted_words; /* bit N: posted[N] is not 0 */
-    u32 esr_pending; /* errors since the last write of ESR */
+    u32 esr_pending;  /* errors since the last write of ESR */
     u8 sipi_vector;
     u8 wait_for_sipi; /* set by INIT on all but vCPU 0, cleared by the SIPI that it waits for */
     u8 timer_mode;    /* the mode last written to LVT_TIMER, in place */
