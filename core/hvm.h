@@ -178,6 +178,8 @@ enum exit_kind vcpu_fast_wrmsr(struct vcpu *vcpu);
 /* A load or store (`write`) of a device's register by 64-bit code; also sets vcpu->insn_length. */
 enum exit_kind vcpu_fast_memory(struct vcpu *vcpu, u64 gpa, u64 cr3, u64 rip, bool write);
 enum exit_kind vcpu_fast_port(struct vcpu *vcpu, u16 port, u8 size, bool write);
+/* The deadline has passed, and a timer of the machine is due: else EXIT_NONE. */
+enum exit_kind vcpu_fast_deadline(struct vcpu *vcpu);
 
 /* After such an answer, while vcpu->interrupts_stale: vcpu_offer_interrupts, where that takes no
  * more than these registers. False: the vCPU has to be left to the scheduler. */

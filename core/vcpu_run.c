@@ -434,6 +434,21 @@ void vcpu_offer_interrupts(struct vcpu *vcpu)
     spin_unlock(&vm->lock);
 }
 
+enum exit_kind vcpu_fast_deadline(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    struct vm_effects context;
+
+    if (rdtsc() < vcpu->timer_deadline)
+        return EXIT_NONE;
+    context = effects_of(vm, vcpu->index);
+    spin_lock(&vm->lock);
+    machine_tick(vm->machine, vcpu->index, &context.effects);
+    refresh_deadline(vcpu);
+    spin_unlock(&vm->lock);
+    return EXIT_DEADLINE;
+}
+
 /* What moved a deadline has refreshed it. */
 bool vcpu_fast_offer(struct vcpu *vcpu)
 {

@@ -40,6 +40,8 @@ enum exit_kind vmx_fast_answer(struct vcpu *vcpu)
         return vcpu_fast_wrmsr(vcpu);
     case REASON_IO_INSTRUCTION:
         return port_access(vcpu);
+    case REASON_PREEMPTION_TIMER:
+        return vcpu_fast_deadline(vcpu);
     case REASON_CPUID:
         return vcpu_fast_cpuid(vcpu);
     case REASON_HLT:
@@ -121,13 +123,15 @@ static NOINLINE enum vmx_outcome skip_slowly(struct vcpu *vcpu, u64 answered)
 }
 
 /* Exits whose instruction's length the CPU does not tell, or that are not an instruction's. */
-#define WITHOUT_LENGTH (BIT(EXIT_NONE) | BIT(EXIT_MEMORY))
+#define WITHOUT_LENGTH (BIT(EXIT_NONE) | BIT(EXIT_DEADLINE) | BIT(EXIT_MEMORY))
 
 static NOINLINE enum vmx_outcome finish_without_length(struct vcpu *vcpu, u64 answered)
 {
     if (answered == EXIT_NONE)
         return VMX_EXITED;
-    return skip(vcpu->insn_length) ? go_on(vcpu, answered) : skip_slowly(vcpu, answered);
+    if (answered == EXIT_MEMORY && !skip(vcpu->insn_length))
+        return skip_slowly(vcpu, answered);
+    return go_on(vcpu, answered);
 }
 
 /* Calls nothing on its way to VMX_RESUME, so that it need not save registers. */
