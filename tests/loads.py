@@ -34,7 +34,8 @@ IDLE_S = 10
 BILLION = 10**9
 SMALL_GUESTS = 1, 10, 100, 1000
 # Exits that are answered at once, and the row of the bench guest that most of them are like.
-LIKE = {"cpuid": "CPUID 0", "port": "port read, UART status", "wrmsr": "TSC deadline, moved",
+LIKE = {"deadline": "TSC deadline, due at once", "cpuid": "CPUID 0",
+        "port": "port read, UART status", "wrmsr": "TSC deadline, moved",
         "rdmsr": "RDMSR TSC_ADJUST", "memory": "IOAPIC select and read"}
 WINDOW_S = 4  # of the measuring machine's time: how long a guest in balance is looked at
 CONSOLE_BYTES, TYPED_AT_ONCE = 16 * KIB, 1 * KIB
