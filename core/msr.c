@@ -37,6 +37,7 @@ enum msr {
     MSR_X2APIC = 0x800,
     MSR_X2APIC_EOI = 0x80B,
     MSR_X2APIC_ICR = 0x830,
+    MSR_X2APIC_SELF_IPI = 0x83F,
     MSR_XSS = 0xDA0,
     MSR_EFER = 0xC0000080,
     MSR_AMD_SYSCFG = 0xC0010010,
@@ -161,6 +162,11 @@ static bool write_eoi(struct vcpu *vcpu, u32 index, u64 value)
 static bool write_icr(struct vcpu *vcpu, u32 index, u64 value)
 {
     return vcpu_send_ipi(vcpu, value);
+}
+
+static bool write_self_ipi(struct vcpu *vcpu, u32 index, u64 value)
+{
+    return vcpu_send_to_self(vcpu, value);
 }
 
 static bool write_deadline(struct vcpu *vcpu, u32 index, u64 value)
@@ -305,6 +311,7 @@ static const struct msr_range ranges[] = {
     {MSR_X2APIC_EOI,       0,                           NULL,                 write_eoi        },
     {MSR_TSC_ADJUST,       0,                           read_adjust,          write_adjust     },
     {MSR_X2APIC_ICR,       0,                           read_apic,            write_icr        },
+    {MSR_X2APIC_SELF_IPI,  0,                           NULL,                 write_self_ipi   },
     {MSR_X2APIC,           X2APIC_COUNT - 1,            read_apic,            write_apic       },
     {MSR_TSC,              0,                           read_tsc,             write_tsc        },
     {MSR_PLATFORM_ID,      0,                           read_zero,            NULL             },

@@ -16,6 +16,9 @@
 #define RFLAGS_IF    BIT(9)
 #define LAPIC_RESETS (LAPIC_EVENT_INIT | LAPIC_EVENT_SIPI)
 
+/* Keeps what is seldom wanted off the common way: the registers that it saves. */
+#define NOINLINE __attribute__((noinline))
+
 /* What a machine's effects need to find their way back to the partition. */
 struct vm_effects {
     struct effects effects;
@@ -133,14 +136,20 @@ static bool opens_way(const struct vcpu *vcpu, const struct access *access, u32 
 }
 
 /* What the guest has ended without an exit. vm->lock held. */
-static inline void take_eoi(struct vcpu *vcpu, struct effects *effects)
+static NOINLINE void take_offered_eoi(struct vcpu *vcpu)
 {
+    struct vm_effects context = effects_of(vcpu->vm, vcpu->index);
     struct machine *machine = vcpu->vm->machine;
     u8 vector;
 
-    if (vcpu->msrs.eoi_offered && pv_take_eoi(vcpu) &&
-        machine_end_of_interrupt(machine, vcpu->index, &vector))
-        machine_eoi(machine, vector, effects);
+    if (pv_take_eoi(vcpu) && machine_end_of_interrupt(machine, vcpu->index, &vector))
+        machine_eoi(machine, vector, &context.effects);
+}
+
+static inline void take_eoi(struct vcpu *vcpu)
+{
+    if (vcpu->msrs.eoi_offered)
+        take_offered_eoi(vcpu);
 }
 
 bool vcpu_access(struct vcpu *vcpu, struct access *access)
@@ -153,7 +162,7 @@ bool vcpu_access(struct vcpu *vcpu, struct access *access)
     spin_lock(&vm->lock);
     ioapic_generation = vm->machine->ioapic.generation;
     if (access->space != SPACE_PORT)
-        take_eoi(vcpu, &context.effects);
+        take_eoi(vcpu);
     claimed = machine_access(vm->machine, vcpu->index, access, &context.effects);
     feed_input(vm, &context.effects);
     if (context.effects.timers) {
@@ -166,7 +175,7 @@ bool vcpu_access(struct vcpu *vcpu, struct access *access)
     return claimed;
 }
 
-static __attribute__((noinline)) void tell_ioapic(struct vcpu *vcpu, u8 vector)
+static NOINLINE void tell_ioapic(struct vcpu *vcpu, u8 vector)
 {
     struct vm *vm = vcpu->vm;
     struct vm_effects context = effects_of(vm, vcpu->index);
@@ -184,6 +193,24 @@ void vcpu_end_interrupt(struct vcpu *vcpu)
         tell_ioapic(vcpu, vector);
     if (lapic_highest_irr(vcpu->lapic) >= 0)
         vcpu->interrupts_stale = true;
+}
+
+/* The timer's turn comes with its deadline: no need of the time. */
+bool vcpu_send_to_self(struct vcpu *vcpu, u64 vector)
+{
+    struct vm *vm = vcpu->vm;
+    struct vm_effects context = {
+        .effects = {.ops = &effects_ops, .vcpu = vcpu->index},
+        .vm = vm,
+    };
+    bool valid = vector <= UINT8_MAX && lapic_is_x2apic(vcpu->lapic);
+
+    if (!valid)
+        return false;
+    spin_lock(&vm->lock);
+    machine_self_ipi(vm->machine, vcpu->index, (u8)vector, &context.effects);
+    spin_unlock(&vm->lock);
+    return true;
 }
 
 void vcpu_set_tsc_deadline(struct vcpu *vcpu, u64 deadline)
@@ -383,32 +410,41 @@ static void accept(struct vcpu *vcpu, u8 vector)
         pv_offer_eoi(vcpu);
 }
 
-/* The PIC's first, as it waits for nobody's EOI. */
-static void offer_interrupt(struct vcpu *vcpu, struct effects *effects)
+/* Says whether it asks for another one. */
+static NOINLINE bool take_extint(struct vcpu *vcpu)
 {
+    struct vm_effects context = effects_of(vcpu->vm, vcpu->index);
     struct machine *machine = vcpu->vm->machine;
-    bool virtualised = host.hvm->sync_interrupts && host.hvm->sync_interrupts(vcpu);
-    bool extint = machine_extint_pending(machine, vcpu->index);
-    int vector = virtualised ? -1 : lapic_pending_vector(vcpu->lapic);
 
-    if ((extint || vector >= 0) && host.hvm->can_inject(vcpu, EVENT_INTERRUPT)) {
+    inject(vcpu, EVENT_INTERRUPT, machine_acknowledge_pic(machine, &context.effects));
+    return machine_extint_pending(machine, vcpu->index);
+}
+
+/* The PIC's first, as it waits for nobody's EOI. */
+static void offer_interrupt(struct vcpu *vcpu)
+{
+    bool virtualised = host.hvm->sync_interrupts && host.hvm->sync_interrupts(vcpu);
+    bool extint = machine_extint_pending(vcpu->vm->machine, vcpu->index);
+    int vector = virtualised ? -1 : lapic_pending_vector(vcpu->lapic);
+    bool waits = extint || vector >= 0;
+
+    if (waits && host.hvm->can_inject(vcpu, EVENT_INTERRUPT)) {
         if (extint) {
-            inject(vcpu, EVENT_INTERRUPT, machine_acknowledge_pic(machine, effects));
+            waits = take_extint(vcpu) || vector >= 0;
         } else {
             accept(vcpu, vector);
             inject(vcpu, EVENT_INTERRUPT, vector);
+            waits = false;
         }
-        extint = machine_extint_pending(machine, vcpu->index);
-        vector = virtualised ? -1 : lapic_pending_vector(vcpu->lapic);
     }
-    host.hvm->request_window(vcpu, EVENT_INTERRUPT, extint || vector >= 0);
+    host.hvm->request_window(vcpu, EVENT_INTERRUPT, waits);
 }
 
 /* vm->lock held. */
-static void offer(struct vcpu *vcpu, struct effects *effects)
+static void offer(struct vcpu *vcpu)
 {
     vcpu->interrupts_stale = false;
-    take_eoi(vcpu, effects);
+    take_eoi(vcpu);
     if (vcpu->lapic->events & LAPIC_RESETS)
         take_resets(vcpu);
     if (should_block(vcpu)) {
@@ -416,7 +452,7 @@ static void offer(struct vcpu *vcpu, struct effects *effects)
         sched_block(vcpu);
     } else {
         offer_nmi(vcpu);
-        offer_interrupt(vcpu, effects);
+        offer_interrupt(vcpu);
     }
 }
 
@@ -430,7 +466,7 @@ void vcpu_offer_interrupts(struct vcpu *vcpu)
         machine_tick(vm->machine, vcpu->index, &context.effects);
     lapic_take_posted(vcpu->lapic);
     refresh_deadline(vcpu);
-    offer(vcpu, &context.effects);
+    offer(vcpu);
     spin_unlock(&vm->lock);
 }
 
@@ -453,15 +489,13 @@ enum exit_kind vcpu_fast_deadline(struct vcpu *vcpu)
 bool vcpu_fast_offer(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
-    struct vm_effects context;
     bool simple;
 
     spin_lock(&vm->lock);
     simple = !cpu_must_pass(vcpu->cpu) && !(vcpu->lapic->events & LAPIC_RESETS);
     if (simple) {
-        context = effects_of(vm, vcpu->index);
         lapic_take_posted(vcpu->lapic);
-        offer(vcpu, &context.effects);
+        offer(vcpu);
     }
     spin_unlock(&vm->lock);
     return simple && vcpu->run_state == VCPU_RUNNING;

@@ -31,8 +31,10 @@ void vcpu_handle_exit(struct vcpu *vcpu, struct exit *exit);
 /* Carries out one access to the machine; see machine_access. */
 bool vcpu_access(struct vcpu *vcpu, struct access *access);
 
-/* EOI, and a write of IA32_TSC_DEADLINE, or of ICR in x2APIC mode, where false is #GP. */
+/* EOI; and writes of IA32_TSC_DEADLINE, and in x2APIC mode of ICR and SELF_IPI, where false is #GP.
+ */
 void vcpu_end_interrupt(struct vcpu *vcpu);
+bool vcpu_send_to_self(struct vcpu *vcpu, u64 vector);
 void vcpu_set_tsc_deadline(struct vcpu *vcpu, u64 deadline);
 bool vcpu_send_ipi(struct vcpu *vcpu, u64 icr);
 

@@ -94,7 +94,7 @@ static u32 *vector_word(struct lapic *lapic, enum lapic_register bits, u8 vector
     return &lapic->registers[(bits >> 4) + vector / 32].value;
 }
 
-static int highest_vector(const struct lapic *lapic, enum lapic_register bits)
+static __attribute__((noinline)) int search(const struct lapic *lapic, enum lapic_register bits)
 {
 #pragma GCC unroll 8
     for (int word = WORDS - 1; word >= 0; word--) {
@@ -106,14 +106,27 @@ static int highest_vector(const struct lapic *lapic, enum lapic_register bits)
     return -1;
 }
 
+static inline int highest_vector(const struct lapic *lapic, enum lapic_register bits, u32 words)
+{
+    u32 word, value;
+
+    if (words == 0)
+        return -1;
+    if (words == LAPIC_ALL_WORDS)
+        return search(lapic, bits);
+    word = 31 - __builtin_clz(words);
+    value = lapic->registers[(bits >> 4) + word].value;
+    return value != 0 ? (int)(word * 32 + 31 - __builtin_clz(value)) : search(lapic, bits);
+}
+
 int lapic_highest_irr(const struct lapic *lapic)
 {
-    return highest_vector(lapic, LAPIC_IRR);
+    return highest_vector(lapic, LAPIC_IRR, lapic->irr_words);
 }
 
 int lapic_highest_isr(const struct lapic *lapic)
 {
-    return highest_vector(lapic, LAPIC_ISR);
+    return highest_vector(lapic, LAPIC_ISR, lapic->isr_words);
 }
 
 u8 lapic_processor_priority(const struct lapic *lapic)
@@ -143,13 +156,19 @@ static void update_ppr(struct lapic *lapic)
 
 void lapic_accept(struct lapic *lapic, u8 vector)
 {
-    *vector_word(lapic, LAPIC_IRR, vector) &= ~(1U << vector % 32);
+    u32 *irr = vector_word(lapic, LAPIC_IRR, vector);
+
+    *irr &= ~(1U << vector % 32);
+    if (*irr == 0)
+        lapic->irr_words &= ~(1U << vector / 32);
     *vector_word(lapic, LAPIC_ISR, vector) |= 1U << vector % 32;
+    lapic->isr_words |= 1U << vector / 32;
     set(lapic, LAPIC_PPR, vector & PRIORITY_CLASS); /* it was above all others */
 }
 
 void lapic_take_posted(struct lapic *lapic)
 {
+    lapic->irr_words |= lapic->posted_words;
     for (u32 words = lapic->posted_words; words != 0; words &= words - 1) {
         u32 word = (u32)__builtin_ctz(words);
 
@@ -181,8 +200,9 @@ bool lapic_raise(struct lapic *lapic, u8 vector, bool level, struct effects *eff
 {
     u32 bit = 1U << vector % 32;
     u32 *tmr = vector_word(lapic, LAPIC_TMR, vector);
-    u32 *irr = lapic->id == effects->vcpu ? vector_word(lapic, LAPIC_IRR, vector)
-                                          : &lapic->posted[vector / 32];
+    bool own = lapic->id == effects->vcpu;
+    u32 *irr = own ? vector_word(lapic, LAPIC_IRR, vector) : &lapic->posted[vector / 32];
+    u32 *words = own ? &lapic->irr_words : &lapic->posted_words;
 
     if (!software_enabled(lapic))
         return false;
@@ -193,7 +213,7 @@ bool lapic_raise(struct lapic *lapic, u8 vector, bool level, struct effects *eff
     *tmr = level ? *tmr | bit : *tmr & ~bit;
     if (!(*irr & bit)) {
         *irr |= bit;
-        lapic->posted_words |= (u32)(lapic->id != effects->vcpu) << vector / 32;
+        *words |= 1U << vector / 32;
         effects->ops->kick(effects, lapic->id);
     }
     return true;
@@ -222,6 +242,7 @@ static void reset_registers(struct lapic *lapic)
         set(lapic, lvt, INTERRUPT_MASKED);
     set_id(lapic);
     memset(lapic->posted, 0, sizeof lapic->posted);
+    lapic->posted_words = lapic->irr_words = lapic->isr_words = 0;
     lapic->esr_pending = 0;
     lapic_timer_reset(lapic);
 }
@@ -410,12 +431,15 @@ bool lapic_is_level(const struct lapic *lapic, u8 vector)
 enum lapic_outcome lapic_end_of_interrupt(struct lapic *lapic, u8 *eoi_vector)
 {
     int vector = lapic_highest_isr(lapic);
+    u32 *isr;
 
     if (vector < 0)
         return LAPIC_DONE;
+    isr = vector_word(lapic, LAPIC_ISR, vector);
     /* An INIT that another CPU sends meanwhile may have cleared it. */
-    __atomic_and_fetch(vector_word(lapic, LAPIC_ISR, vector), ~(1U << vector % 32),
-                       __ATOMIC_RELAXED);
+    __atomic_and_fetch(isr, ~(1U << vector % 32), __ATOMIC_RELAXED);
+    if (*isr == 0)
+        lapic->isr_words &= ~(1U << vector / 32);
     update_ppr(lapic);
     *eoi_vector = vector;
     return lapic_is_level(lapic, vector) ? LAPIC_BROADCAST_EOI : LAPIC_DONE;

@@ -14,6 +14,7 @@
 
 #define LAPIC_BASE_DEFAULT 0xFEE00000ULL
 #define LAPIC_SIZE         4096ULL
+#define LAPIC_ALL_WORDS    0xFFU /* eight of 32 bits in IRR and ISR */
 
 /* The clock of the timer, before the divide register: what CPUID 15h should report as crystal
  * frequency. */
@@ -85,12 +86,14 @@ struct lapic {
     u64 timer_expiry; /* machine time of the next expiry in any mode, or DEADLINE_NONE */
     u32 posted[8];    /* as IRR: vectors raised while the vCPU may have been in guest mode, where
                          hardware that virtualises interrupts changes IRR at any time */
-    u32 posted_words; /* bit N: posted[N] is not 0 */
-    u32 esr_pending;  /* errors since the last write of ESR */
+    /* Bit N: word N of posted, IRR, ISR may have a bit set; clear: it has none. Hardware that
+     * virtualises interrupts knows nothing of it: lapic_hardware_delivers. */
+    u32 posted_words, irr_words, isr_words;
+    u32 esr_pending; /* errors since the last write of ESR */
     u8 sipi_vector;
     u8 wait_for_sipi; /* set by INIT on all but vCPU 0, cleared by the SIPI that it waits for */
     u8 timer_mode;    /* the mode last written to LVT_TIMER, in place */
-    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 8 * 4 - 2 * 4 - 3];
+    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 8 * 4 - 4 * 4 - 3];
 } __attribute__((aligned(4096)));
 
 _Static_assert(sizeof(struct lapic) == 4096, "one page");
@@ -114,7 +117,15 @@ int lapic_pending_vector(const struct lapic *lapic);
 int lapic_highest_irr(const struct lapic *lapic);
 int lapic_highest_isr(const struct lapic *lapic);
 
-/* Moves `vector` from IRR to ISR and updates PPR: the CPU took it. */
+/* From now on hardware may change IRR and ISR whenever the vCPU is in guest mode; to be said again
+ * after each reset, as INIT is one. */
+static inline void lapic_hardware_delivers(struct lapic *lapic)
+{
+    lapic->irr_words = lapic->isr_words = LAPIC_ALL_WORDS;
+}
+
+/* Moves `vector` from IRR to ISR and updates PPR: the CPU took it. `vector` is what
+ * lapic_pending_vector has said; after this, that says -1. */
 void lapic_accept(struct lapic *lapic, u8 vector);
 
 /* As what was the vector last raised: TMR. */

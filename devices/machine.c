@@ -134,6 +134,11 @@ bool machine_end_of_interrupt(struct machine *machine, u32 vcpu, u8 *vector)
     return lapic_end_of_interrupt(&machine->lapics[vcpu], vector) == LAPIC_BROADCAST_EOI;
 }
 
+void machine_self_ipi(struct machine *machine, u32 vcpu, u8 vector, struct effects *effects)
+{
+    lapic_raise(&machine->lapics[vcpu], vector, false, effects);
+}
+
 void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,
                               struct effects *effects)
 {

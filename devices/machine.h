@@ -105,7 +105,9 @@ bool machine_may_send_nmi(const struct machine *machine);
  * told of `vector`. */
 bool machine_end_of_interrupt(struct machine *machine, u32 vcpu, u8 *vector);
 
-/* What machine_access does for a write of IA32_TSC_DEADLINE. */
+/* What machine_access does for writes of SELF_IPI, in x2APIC mode, and of IA32_TSC_DEADLINE; the
+ * first has no need of effects->now. */
+void machine_self_ipi(struct machine *machine, u32 vcpu, u8 vector, struct effects *effects);
 void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,
                               struct effects *effects);
 

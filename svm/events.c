@@ -106,8 +106,10 @@ void svm_request_window(struct vcpu *vcpu, enum event_type type, bool wanted)
         vcpu->hvm->nmi_wanted = wanted;
     if (type != EVENT_INTERRUPT)
         return;
-    vcpu->hvm->window_wanted = wanted;
-    update_virtual_interrupt(vcpu);
+    if (vcpu->hvm->window_wanted != wanted) {
+        vcpu->hvm->window_wanted = wanted;
+        update_virtual_interrupt(vcpu);
+    }
     /* QEMU's TCG ends with an assertion when CR8 is written while V_IRQ waits. */
     svm_watch_tpr(vcpu, wanted ? svm_cpuid.tcg : tpr_masks_interrupt(vcpu));
 }
@@ -141,7 +143,8 @@ void svm_events_after_exit(struct vcpu *vcpu)
     vmcb_set_event_injection(hvm->vmcb, event_to_redeliver(hvm));
     if (hvm->virtual_interrupt && !(vmcb_vintr(hvm->vmcb) & VINTR_IRQ)) {
         hvm->virtual_interrupt = false;
-        update_virtual_interrupt(vcpu);
+        if (hvm->window_wanted)
+            update_virtual_interrupt(vcpu);
     }
     if (hvm->nmi_iret && vmcb_rip(hvm->vmcb) != hvm->nmi_iret_rip)
         svm_set_nmi_blocked(vcpu, false);

@@ -182,6 +182,7 @@ bool vmx_sync_interrupts(struct vcpu *vcpu)
     sync_mode(vcpu);
     if (vmx_has(WORD_SECONDARY, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY)) {
         sync_eoi_bitmap(vcpu);
+        lapic_hardware_delivers(vcpu->lapic);
         sync_interrupt_status(vcpu->lapic);
         return true;
     }

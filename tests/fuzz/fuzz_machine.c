@@ -182,6 +182,18 @@ static void check_ramps(const struct pit *pit, u64 now, u64 later)
     }
 }
 
+/* The summaries of IRR, ISR and posted say which of their words are not zero. */
+static void check_words(const struct lapic *lapic)
+{
+    for (u32 word = 0; word < ARRAY_SIZE(lapic->posted); word++) {
+        REQUIRE((lapic->posted_words >> word & 1) == (lapic->posted[word] != 0));
+        REQUIRE((lapic->irr_words >> word & 1) ==
+                (lapic_read(lapic, LAPIC_IRR + word * 16) != 0));
+        REQUIRE((lapic->isr_words >> word & 1) ==
+                (lapic_read(lapic, LAPIC_ISR + word * 16) != 0));
+    }
+}
+
 static void check(const struct machine *machine)
 {
     u64 bitmap[4];
@@ -191,6 +203,7 @@ static void check(const struct machine *machine)
         const struct lapic *lapic = &machine->lapics[i];
 
         REQUIRE(lapic->id == i);
+        check_words(lapic);
         REQUIRE((lapic_read(lapic, LAPIC_IRR) & 0xFFFF) == 0);
         REQUIRE((lapic_read(lapic, LAPIC_ISR) & 0xFFFF) == 0);
         REQUIRE(i != 0 || !lapic->wait_for_sipi);

@@ -808,6 +808,58 @@ static void test_others_interrupts_are_posted(void **state)
     assert_int_equal(lapic_highest_irr(lapic), 0x71);
 }
 
+/* One vector after the other in and out of service, from all words of IRR and ISR. */
+static void test_summaries_agree_with_the_registers(void **state)
+{
+    static const u8 vectors[] = {0x10, 0x1F, 0x20, 0x5F, 0x60, 0x9F, 0xA1, 0xC0, 0xE0, 0xFF};
+    struct lapic *l = lapic(0);
+
+    for (u32 i = 0; i < ARRAY_SIZE(vectors); i++) {
+        ipi(TO_SELF | vectors[i], 0);
+        assert_int_equal(lapic_highest_irr(l), vectors[i]);
+        assert_int_equal(l->irr_words, 1U << vectors[i] / 32);
+        lapic_accept(l, vectors[i]);
+        assert_int_equal(lapic_highest_irr(l), -1);
+        assert_int_equal(lapic_highest_isr(l), vectors[i]);
+        assert_int_equal(l->irr_words, 0);
+    }
+    assert_int_equal(l->isr_words, LAPIC_ALL_WORDS);
+    for (u32 i = ARRAY_SIZE(vectors); i-- > 0;) {
+        assert_int_equal(lapic_highest_isr(l), vectors[i]);
+        apic_write(LAPIC_EOI, 0);
+    }
+    assert_int_equal(l->isr_words, 0);
+    assert_int_equal(lapic_highest_isr(l), -1);
+}
+
+static void test_hardware_may_move_interrupts(void **state)
+{
+    struct lapic *l = lapic(0);
+
+    lapic_hardware_delivers(l);
+    assert_int_equal(lapic_highest_irr(l), -1);
+    l->registers[(LAPIC_IRR >> 4) + 1].value = 1 << 3;
+    assert_int_equal(lapic_highest_irr(l), 0x23);
+    l->registers[(LAPIC_IRR >> 4) + 1].value = 0;
+    l->registers[(LAPIC_ISR >> 4) + 7].value = 1 << 4;
+    assert_int_equal(lapic_highest_irr(l), -1);
+    assert_int_equal(lapic_highest_isr(l), 0xE4);
+    l->registers[(LAPIC_ISR >> 4) + 7].value = 0;
+    assert_int_equal(lapic_highest_isr(l), -1);
+}
+
+/* SELF_IPI as core/ writes it; an illegal vector is an error as any. */
+static void test_self_ipi_by_itself(void **state)
+{
+    x2apic_all();
+    machine_self_ipi(f.machine, 0, 0x77, &f.effects);
+    assert_int_equal(received(0x77), 1 << 0);
+    machine_self_ipi(f.machine, 0, 0x0F, &f.effects);
+    assert_int_equal(lapic_highest_irr(lapic(0)), -1);
+    assert_true(wrmsr(MSR_X2APIC_FIRST + (LAPIC_ESR >> 4), 0));
+    assert_int_equal(lapic_read(lapic(0), LAPIC_ESR), ESR_RECEIVE_ILLEGAL_VECTOR);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -843,6 +895,9 @@ int main(void)
         LAPIC_TEST(test_extint_with_the_apic_off),
         LAPIC_TEST(test_virtualised_writes),
         LAPIC_TEST(test_others_interrupts_are_posted),
+        LAPIC_TEST(test_summaries_agree_with_the_registers),
+        LAPIC_TEST(test_hardware_may_move_interrupts),
+        LAPIC_TEST(test_self_ipi_by_itself),
     };
 
     return cmocka_run_group_tests_name("lapic", tests, NULL, NULL);

@@ -1006,6 +1006,7 @@ static void cr8_is_watched_while_it_masks(void **state)
     assert_false(seen.control.intercept_cr_write & BIT(8));
     lapic.registers[LAPIC_TPR >> 4].value = 0x50;
     lapic.registers[(LAPIC_IRR >> 4) + 2].value = 1 << 1; /* vector 41h */
+    lapic.irr_words = 1 << 2;
     svm_ops.request_window(&vcpu, EVENT_INTERRUPT, false);
     run(interrupted);
     assert_true(seen.control.intercept_cr_write & BIT(8));
