@@ -48,6 +48,7 @@ struct event {
     bool has_error_code;
     u32 error_code;
 };
+_Static_assert(sizeof(struct event) == sizeof(u64), "passed in a register");
 
 /* One line of the capability report: what the feature is, and its fate. */
 enum feature_state {
@@ -129,7 +130,7 @@ struct hvm_ops {
     bool (*can_inject)(struct vcpu *vcpu, enum event_type type);
     /* Queues an event for the next entry. An exception replaces a queued interrupt, which the
      * caller has not lost: can_inject said no to it. */
-    void (*inject)(struct vcpu *vcpu, const struct event *event);
+    void (*inject)(struct vcpu *vcpu, struct event event);
     /* Asks for EXIT_WINDOW as soon as can_inject(type) would hold, or no longer. */
     void (*request_window)(struct vcpu *vcpu, enum event_type type, bool wanted);
 

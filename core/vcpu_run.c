@@ -334,14 +334,14 @@ void vcpu_raise(struct vcpu *vcpu, u8 vector, bool has_error_code, u32 error_cod
         .error_code = error_code,
     };
 
-    host.hvm->inject(vcpu, &event);
+    host.hvm->inject(vcpu, event);
 }
 
 static void inject(struct vcpu *vcpu, enum event_type type, u8 vector)
 {
     struct event event = {.type = type, .vector = vector};
 
-    host.hvm->inject(vcpu, &event);
+    host.hvm->inject(vcpu, event);
 }
 
 /* INIT and SIPI replace the vCPU's state. vm->lock held. */

@@ -76,17 +76,6 @@ static void set(struct lapic *lapic, enum lapic_register which, u32 value)
     lapic->registers[which >> 4].value = value;
 }
 
-bool lapic_is_enabled(const struct lapic *lapic)
-{
-    return lapic->apic_base & APIC_BASE_ENABLE;
-}
-
-bool lapic_is_x2apic(const struct lapic *lapic)
-{
-    return (lapic->apic_base & (APIC_BASE_ENABLE | APIC_BASE_EXTD)) ==
-           (APIC_BASE_ENABLE | APIC_BASE_EXTD);
-}
-
 /* ---- bits and priorities -------------------------------------------------------------------- */
 
 static u32 *vector_word(struct lapic *lapic, enum lapic_register bits, u8 vector)

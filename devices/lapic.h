@@ -128,6 +128,11 @@ static inline void lapic_hardware_delivers(struct lapic *lapic)
  * lapic_pending_vector has said; after this, that says -1. */
 void lapic_accept(struct lapic *lapic, u8 vector);
 
+static inline bool lapic_is_in_service(const struct lapic *lapic, u8 vector)
+{
+    return lapic->registers[(LAPIC_ISR >> 4) + vector / 32].value >> vector % 32 & 1;
+}
+
 /* As what was the vector last raised: TMR. */
 bool lapic_is_level(const struct lapic *lapic, u8 vector);
 
@@ -136,8 +141,17 @@ bool lapic_is_level(const struct lapic *lapic, u8 vector);
 bool lapic_takes_extint(const struct lapic *lapic);
 
 /* True in x2APIC mode, and true where the APIC is enabled in IA32_APIC_BASE in either mode. */
-bool lapic_is_x2apic(const struct lapic *lapic);
-bool lapic_is_enabled(const struct lapic *lapic);
+static inline bool lapic_is_enabled(const struct lapic *lapic)
+{
+    return lapic->apic_base & APIC_BASE_ENABLE;
+}
+
+static inline bool lapic_is_x2apic(const struct lapic *lapic)
+{
+    const u64 x2apic = APIC_BASE_ENABLE | APIC_BASE_EXTD;
+
+    return (lapic->apic_base & x2apic) == x2apic;
+}
 
 /* Changes tsc_adjust, as a write of IA32_TSC or IA32_TSC_ADJUST does, at machine time `now`: the
  * TSC deadline, which is in guest TSC, moves with it. */

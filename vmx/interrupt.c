@@ -3,6 +3,11 @@
 
 #include "vmx/vmx.h"
 
+/* Keeps what is seldom wanted off the common way: the registers that it saves. */
+#define NOINLINE __attribute__((noinline))
+
+#define STATUS_SERVICED_SHIFT 8 /* SVI in the guest interrupt status; RVI is below it */
+
 /* Exceptions that push an error code (SDM volume 3, "Exceptions and Interrupts"). */
 #define ERROR_CODE_VECTORS                                                                         \
     (BIT(VECTOR_DF) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) | BIT(VECTOR_GP) |          \
@@ -35,24 +40,24 @@ static u32 exception_information(u8 vector)
     return information;
 }
 
-void vmx_inject(struct vcpu *vcpu, const struct event *event)
+void vmx_inject(struct vcpu *vcpu, struct event event)
 {
     struct queued_event *queued = &vcpu->hvm->queued;
 
-    *queued = (struct queued_event){.error_code = event->error_code};
-    if (event->type == EVENT_EXCEPTION)
-        queued->information = exception_information(event->vector);
-    else if (event->type == EVENT_NMI)
+    *queued = (struct queued_event){.error_code = event.error_code};
+    if (event.type == EVENT_EXCEPTION)
+        queued->information = exception_information(event.vector);
+    else if (event.type == EVENT_NMI)
         queued->information = INTERRUPTION_VALID | INTERRUPTION_NMI | VECTOR_NMI;
     else
-        queued->information = INTERRUPTION_VALID | INTERRUPTION_EXTERNAL | event->vector;
+        queued->information = INTERRUPTION_VALID | INTERRUPTION_EXTERNAL | event.vector;
 }
 
 void vmx_inject_gp(struct vcpu *vcpu)
 {
     const struct event gp = {.type = EVENT_EXCEPTION, .vector = VECTOR_GP, .has_error_code = true};
 
-    vmx_inject(vcpu, &gp);
+    vmx_inject(vcpu, gp);
 }
 
 void vmx_request_window(struct vcpu *vcpu, enum event_type type, bool wanted)
@@ -137,14 +142,12 @@ static void sync_mode(struct vcpu *vcpu)
 }
 
 /* The generation first: a change while the bitmap is being computed then counts as a new one. */
-static void sync_eoi_bitmap(struct vcpu *vcpu)
+static NOINLINE void write_eoi_bitmap(struct vcpu *vcpu)
 {
     const struct machine *machine = vcpu->vm->machine;
     u32 generation = machine->ioapic.generation;
     u64 bitmap[4];
 
-    if (vcpu->hvm->eoi_bitmap_valid && generation == vcpu->hvm->ioapic_generation)
-        return;
     machine_eoi_exit_bitmap(machine, vcpu->index, bitmap);
     vmwrite(VMCS_EOI_EXIT_BITMAP_0, bitmap[0]);
     vmwrite(VMCS_EOI_EXIT_BITMAP_1, bitmap[1]);
@@ -154,12 +157,32 @@ static void sync_eoi_bitmap(struct vcpu *vcpu)
     vcpu->hvm->eoi_bitmap_valid = true;
 }
 
-static void sync_interrupt_status(const struct lapic *lapic)
+static void sync_eoi_bitmap(struct vcpu *vcpu)
 {
-    int requested = lapic_is_enabled(lapic) ? lapic_highest_irr(lapic) : 0;
-    int serviced = lapic_highest_isr(lapic);
+    const struct hvm_vcpu *hvm = vcpu->hvm;
 
-    vmwrite(VMCS_GUEST_INTERRUPT_STATUS, (u64)(MAX(serviced, 0) << 8 | MAX(requested, 0)));
+    if (!hvm->eoi_bitmap_valid || vcpu->vm->machine->ioapic.generation != hvm->ioapic_generation)
+        write_eoi_bitmap(vcpu);
+}
+
+/* As hardware has it, which alone puts vectors in service, unless software has ended it since. */
+static u8 highest_in_service(const struct lapic *lapic)
+{
+    u8 vector = vmread_unchecked(VMCS_GUEST_INTERRUPT_STATUS) >> STATUS_SERVICED_SHIFT;
+
+    if (vector != 0 && !lapic_is_in_service(lapic, vector))
+        return MAX(lapic_highest_isr(lapic), 0);
+    return vector;
+}
+
+static void sync_interrupt_status(struct lapic *lapic)
+{
+    int requested;
+
+    lapic_hardware_delivers(lapic);
+    requested = lapic_is_enabled(lapic) ? lapic_highest_irr(lapic) : 0;
+    vmwrite_unchecked(VMCS_GUEST_INTERRUPT_STATUS,
+                      (u64)highest_in_service(lapic) << STATUS_SERVICED_SHIFT | MAX(requested, 0));
 }
 
 /* An exit when the guest lowers TPR below the class of a vector that TPR holds back. */
@@ -182,7 +205,6 @@ bool vmx_sync_interrupts(struct vcpu *vcpu)
     sync_mode(vcpu);
     if (vmx_has(WORD_SECONDARY, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY)) {
         sync_eoi_bitmap(vcpu);
-        lapic_hardware_delivers(vcpu->lapic);
         sync_interrupt_status(vcpu->lapic);
         return true;
     }

@@ -187,10 +187,8 @@ static void check_words(const struct lapic *lapic)
 {
     for (u32 word = 0; word < ARRAY_SIZE(lapic->posted); word++) {
         REQUIRE((lapic->posted_words >> word & 1) == (lapic->posted[word] != 0));
-        REQUIRE((lapic->irr_words >> word & 1) ==
-                (lapic_read(lapic, LAPIC_IRR + word * 16) != 0));
-        REQUIRE((lapic->isr_words >> word & 1) ==
-                (lapic_read(lapic, LAPIC_ISR + word * 16) != 0));
+        REQUIRE((lapic->irr_words >> word & 1) == (lapic_read(lapic, LAPIC_IRR + word * 16) != 0));
+        REQUIRE((lapic->isr_words >> word & 1) == (lapic_read(lapic, LAPIC_ISR + word * 16) != 0));
     }
 }
 

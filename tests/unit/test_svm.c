@@ -420,7 +420,7 @@ static void interrupts_wait_for_their_window(void **state)
     assert_false(svm_ops.can_inject(&vcpu, EVENT_NMI));
     vmcb_set_interrupt_shadow(vmcb, 0);
     assert_true(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
-    svm_ops.inject(&vcpu, &(struct event){.type = EVENT_INTERRUPT, .vector = 0x31});
+    svm_ops.inject(&vcpu, (struct event){.type = EVENT_INTERRUPT, .vector = 0x31});
     assert_int_equal(vmcb_event_injection(vmcb), EVENT_VALID | 0x31);
     assert_false(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
 
@@ -508,7 +508,7 @@ static void tcg_gets_interrupts_by_v_irq(void **state)
 {
     svm_cpuid.tcg = true;
     vmcb_set_rflags(vmcb, RFLAGS_IF);
-    svm_ops.inject(&vcpu, &(struct event){.type = EVENT_INTERRUPT, .vector = 0x31});
+    svm_ops.inject(&vcpu, (struct event){.type = EVENT_INTERRUPT, .vector = 0x31});
     svm_ops.request_window(&vcpu, EVENT_INTERRUPT, true);
     assert_false(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
     run(interrupted); /* by the host, before it is delivered */
@@ -544,7 +544,7 @@ static void runs_on(struct vmcb *v, u64 gpr[GPR_COUNT])
 static void an_nmi_blocks_until_iret(void **state)
 {
     assert_true(svm_ops.can_inject(&vcpu, EVENT_NMI));
-    svm_ops.inject(&vcpu, &(struct event){.type = EVENT_NMI, .vector = 2});
+    svm_ops.inject(&vcpu, (struct event){.type = EVENT_NMI, .vector = 2});
     run(interrupted);
     assert_int_equal(seen.control.event_injection,
                      EVENT_VALID | EVENT_KIND_NMI << EVENT_KIND_SHIFT | 2);
