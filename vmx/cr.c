@@ -17,7 +17,6 @@
 /* A change of these loads PDPTEs (SDM volume 3, "PDPTE Registers"). */
 #define CR4_PAGING (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP)
 
-#define ACCESS_RIGHTS_L     BIT(13)
 #define CPUID_ADDRESS_SIZES 0x80000008U
 #define PDPTE_PRESENT       BIT(0)
 #define PDPTE_RESERVED_LOW  0x1E6ULL
@@ -93,12 +92,6 @@ bool vmx_load_pdptes(struct vcpu *vcpu, u64 cr0, u64 cr4, u64 efer)
     vmwrite(VMCS_GUEST_PDPTE2, entries[2]);
     vmwrite(VMCS_GUEST_PDPTE3, entries[3]);
     return true;
-}
-
-bool vmx_in_64bit_code(void)
-{
-    return (vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA) &&
-           (vmread(VMCS_GUEST_CS_ACCESS_RIGHTS) & ACCESS_RIGHTS_L);
 }
 
 /* Turning paging on or off (SDM volume 3, "Initializing IA-32e Mode"). */

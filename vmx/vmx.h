@@ -35,6 +35,8 @@
 #define EFER_LME BIT(8)
 #define EFER_LMA BIT(10)
 
+#define ACCESS_RIGHTS_L BIT(13)
+
 #define RFLAGS_TF BIT(8)
 #define RFLAGS_IF BIT(9)
 
@@ -117,6 +119,13 @@ struct hvm_vcpu {
     void *apic_access_page; /* owned by the vCPU that mapped it for all of the partition */
 };
 
+/* The guest is in 64-bit code. */
+static inline bool vmx_in_64bit_code(void)
+{
+    return (vmread_unchecked(VMCS_GUEST_IA32_EFER) & EFER_LMA) &&
+           (vmread_unchecked(VMCS_GUEST_CS_ACCESS_RIGHTS) & ACCESS_RIGHTS_L);
+}
+
 static inline bool vmx_has(enum capability_word word, u64 bit)
 {
     return (vmx_used.words[word] & bit) != 0;
@@ -168,8 +177,7 @@ void vmx_save_state(struct vcpu *vcpu, struct vcpu_state *state);
 u64 vmx_read_register(struct vcpu *vcpu, enum hvm_register which);
 void vmx_write_register(struct vcpu *vcpu, enum hvm_register which, u64 value);
 void vmx_read_segment(struct vcpu *vcpu, enum segment_register which, struct segment *segment);
-/* The guest is in 64-bit code; a single step is due at the end of its instruction. */
-bool vmx_in_64bit_code(void);
+/* A single step is due at the end of its instruction. */
 bool vmx_single_stepping(void);
 bool vmx_skip_instruction(struct vcpu *vcpu, u8 length);
 
