@@ -438,8 +438,8 @@ static inline void vmwrite(enum vmcs_field field, u64 value)
         vmcs_access_failed("VMWRITE", field);
 }
 
-/* For fields that most exits need. They cannot fail there: an exit leaves its VMCS current, and CPUs
- * that can run a guest as it is run here have these fields. */
+/* For fields that most exits need. They cannot fail there: an exit leaves its VMCS current, and
+ * CPUs that can run a guest as it is run here have these fields. */
 static inline u64 vmread_unchecked(enum vmcs_field field)
 {
     u64 value;
