@@ -98,6 +98,7 @@ struct vcpu {
     bool start_pending;    /* start_state is to be loaded when it is next attached */
     bool tsc_offset_stale; /* tsc_offset is to be loaded then */
     bool nmi_window;       /* has been asked for */
+    bool interrupt_window;
     bool interrupts_stale; /* LAPIC, PIC or board changed since interrupts were last offered */
     bool active;           /* counted in vm->active_vcpus */
     bool yielding;         /* its slice ends because it spins */

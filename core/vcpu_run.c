@@ -140,9 +140,9 @@ static NOINLINE void take_offered_eoi(struct vcpu *vcpu)
 {
     struct vm_effects context = effects_of(vcpu->vm, vcpu->index);
     struct machine *machine = vcpu->vm->machine;
-    u8 vector;
+    int vector = pv_take_eoi(vcpu) ? machine_end_of_interrupt(machine, vcpu->index) : -1;
 
-    if (pv_take_eoi(vcpu) && machine_end_of_interrupt(machine, vcpu->index, &vector))
+    if (vector >= 0)
         machine_eoi(machine, vector, &context.effects);
 }
 
@@ -187,9 +187,9 @@ static NOINLINE void tell_ioapic(struct vcpu *vcpu, u8 vector)
 
 void vcpu_end_interrupt(struct vcpu *vcpu)
 {
-    u8 vector;
+    int vector = machine_end_of_interrupt(vcpu->vm->machine, vcpu->index);
 
-    if (machine_end_of_interrupt(vcpu->vm->machine, vcpu->index, &vector))
+    if (vector >= 0)
         tell_ioapic(vcpu, vector);
     if (lapic_highest_irr(vcpu->lapic) >= 0)
         vcpu->interrupts_stale = true;
@@ -437,7 +437,10 @@ static void offer_interrupt(struct vcpu *vcpu)
             waits = false;
         }
     }
-    host.hvm->request_window(vcpu, EVENT_INTERRUPT, waits);
+    /* Unless hardware delivers them, TPR may hold others back, too. */
+    if (!virtualised || waits || vcpu->interrupt_window)
+        host.hvm->request_window(vcpu, EVENT_INTERRUPT, waits);
+    vcpu->interrupt_window = waits;
 }
 
 /* vm->lock held. */

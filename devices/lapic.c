@@ -78,9 +78,15 @@ static void set(struct lapic *lapic, enum lapic_register which, u32 value)
 
 /* ---- bits and priorities -------------------------------------------------------------------- */
 
-static u32 *vector_word(struct lapic *lapic, enum lapic_register bits, u8 vector)
+static inline u32 *vector_word(struct lapic *lapic, enum lapic_register bits, u8 vector)
 {
-    return &lapic->registers[(bits >> 4) + vector / 32].value;
+    return &(&lapic->registers[vector / 32])[bits >> 4].value;
+}
+
+/* Written so, it is one instruction. `value` is not 0. */
+static u32 highest_bit(u32 value)
+{
+    return 31 ^ (u32)__builtin_clz(value);
 }
 
 static __attribute__((noinline)) int search(const struct lapic *lapic, enum lapic_register bits)
@@ -90,7 +96,7 @@ static __attribute__((noinline)) int search(const struct lapic *lapic, enum lapi
         u32 value = lapic->registers[(bits >> 4) + word].value;
 
         if (value != 0)
-            return word * 32 + 31 - __builtin_clz(value);
+            return word * 32 + highest_bit(value);
     }
     return -1;
 }
@@ -103,9 +109,9 @@ static inline int highest_vector(const struct lapic *lapic, enum lapic_register 
         return -1;
     if (words == LAPIC_ALL_WORDS)
         return search(lapic, bits);
-    word = 31 - __builtin_clz(words);
+    word = highest_bit(words);
     value = lapic->registers[(bits >> 4) + word].value;
-    return value != 0 ? (int)(word * 32 + 31 - __builtin_clz(value)) : search(lapic, bits);
+    return value != 0 ? (int)(word * 32 + highest_bit(value)) : search(lapic, bits);
 }
 
 int lapic_highest_irr(const struct lapic *lapic)
@@ -155,7 +161,7 @@ void lapic_accept(struct lapic *lapic, u8 vector)
     set(lapic, LAPIC_PPR, vector & PRIORITY_CLASS); /* it was above all others */
 }
 
-void lapic_take_posted(struct lapic *lapic)
+void lapic_move_posted(struct lapic *lapic)
 {
     lapic->irr_words |= lapic->posted_words;
     for (u32 words = lapic->posted_words; words != 0; words &= words - 1) {
@@ -199,7 +205,10 @@ bool lapic_raise(struct lapic *lapic, u8 vector, bool level, struct effects *eff
         lapic_error(lapic, ESR_RECEIVE_ILLEGAL_VECTOR, effects);
         return true;
     }
-    *tmr = level ? *tmr | bit : *tmr & ~bit;
+    if (level)
+        *tmr |= bit;
+    else
+        *tmr &= ~bit;
     if (!(*irr & bit)) {
         *irr |= bit;
         *words |= 1U << vector / 32;
@@ -417,21 +426,28 @@ bool lapic_is_level(const struct lapic *lapic, u8 vector)
     return lapic_read(lapic, LAPIC_TMR + vector / 32 * 16) >> vector % 32 & 1;
 }
 
-enum lapic_outcome lapic_end_of_interrupt(struct lapic *lapic, u8 *eoi_vector)
+int lapic_end_of_interrupt(struct lapic *lapic)
 {
     int vector = lapic_highest_isr(lapic);
     u32 *isr;
 
     if (vector < 0)
-        return LAPIC_DONE;
+        return -1;
     isr = vector_word(lapic, LAPIC_ISR, vector);
     /* An INIT that another CPU sends meanwhile may have cleared it. */
     __atomic_and_fetch(isr, ~(1U << vector % 32), __ATOMIC_RELAXED);
     if (*isr == 0)
         lapic->isr_words &= ~(1U << vector / 32);
     update_ppr(lapic);
-    *eoi_vector = vector;
-    return lapic_is_level(lapic, vector) ? LAPIC_BROADCAST_EOI : LAPIC_DONE;
+    return lapic_is_level(lapic, vector) ? vector : -1;
+}
+
+static enum lapic_outcome write_eoi(struct lapic *lapic, u8 *eoi_vector)
+{
+    int vector = lapic_end_of_interrupt(lapic);
+
+    *eoi_vector = (u8)vector;
+    return vector < 0 ? LAPIC_DONE : LAPIC_BROADCAST_EOI;
 }
 
 static void write_svr(struct lapic *lapic, u64 tsc_hz, struct effects *effects)
@@ -464,7 +480,7 @@ static enum lapic_outcome apply_write(struct lapic *lapic, u32 offset, u32 value
     set(lapic, offset, value);
     switch (offset) {
     case LAPIC_EOI:
-        return lapic_end_of_interrupt(lapic, eoi_vector);
+        return write_eoi(lapic, eoi_vector);
     case LAPIC_ICR_LOW:
         return LAPIC_SEND;
     case LAPIC_SELF_IPI:
@@ -586,7 +602,6 @@ enum lapic_outcome lapic_msr_write(struct lapic *lapic, u32 msr, u64 value, u64 
                                    struct effects *effects, u8 *eoi_vector)
 {
     if (msr == MSR_IA32_TSC_DEADLINE) {
-        lapic_timer_tick(lapic, tsc_hz, effects);
         lapic_timer_set_deadline(lapic, value, tsc_hz, effects);
         return LAPIC_DONE;
     }

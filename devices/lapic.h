@@ -104,9 +104,15 @@ static inline u32 lapic_read(const struct lapic *lapic, enum lapic_register whic
     return lapic->registers[which >> 4].value;
 }
 
+void lapic_move_posted(struct lapic *lapic);
+
 /* Moves what was posted into IRR. While the vCPU is not in guest mode; lapic_pending_vector and
  * lapic_highest_irr are complete only after it. */
-void lapic_take_posted(struct lapic *lapic);
+static inline void lapic_take_posted(struct lapic *lapic)
+{
+    if (lapic->posted_words != 0)
+        lapic_move_posted(lapic);
+}
 
 /* The vector of highest priority that may be delivered now (IRR above PPR, APIC enabled), or -1.
  * Pure: PPR is computed from TPR and ISR, the stored PPR is not trusted. */

@@ -53,8 +53,8 @@ enum lapic_outcome lapic_msr_write(struct lapic *lapic, u32 msr, u64 value, u64 
 /* A write of the 64-bit ICR of x2APIC mode; false is #GP. */
 bool lapic_set_icr(struct lapic *lapic, u64 value);
 
-/* EOI in either mode, past the checks of a write. LAPIC_DONE or LAPIC_BROADCAST_EOI. */
-enum lapic_outcome lapic_end_of_interrupt(struct lapic *lapic, u8 *eoi_vector);
+/* EOI in either mode, past the checks of a write: the vector, if it is level-triggered, or -1. */
+int lapic_end_of_interrupt(struct lapic *lapic);
 
 /* The message that ICR holds (shorthands are the caller's). */
 struct interrupt_message lapic_icr_message(const struct lapic *lapic);

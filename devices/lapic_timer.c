@@ -159,6 +159,8 @@ u32 lapic_timer_count(const struct lapic *lapic, u64 tsc_hz, u64 now)
 void lapic_timer_set_deadline(struct lapic *lapic, u64 deadline, u64 tsc_hz,
                               struct effects *effects)
 {
+    if (effects->now >= lapic->timer_expiry)
+        lapic_timer_tick(lapic, tsc_hz, effects);
     if (timer_mode(lapic) != TIMER_TSC_DEADLINE)
         return;
     lapic->tsc_deadline = deadline;

@@ -129,9 +129,9 @@ void machine_lapic_written(struct machine *machine, u32 vcpu, u32 offset, struct
     board_lapic_outcome(machine, vcpu, outcome, eoi_vector, effects);
 }
 
-bool machine_end_of_interrupt(struct machine *machine, u32 vcpu, u8 *vector)
+int machine_end_of_interrupt(struct machine *machine, u32 vcpu)
 {
-    return lapic_end_of_interrupt(&machine->lapics[vcpu], vector) == LAPIC_BROADCAST_EOI;
+    return lapic_end_of_interrupt(&machine->lapics[vcpu]);
 }
 
 void machine_self_ipi(struct machine *machine, u32 vcpu, u8 vector, struct effects *effects)
@@ -142,7 +142,6 @@ void machine_self_ipi(struct machine *machine, u32 vcpu, u8 vector, struct effec
 void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,
                               struct effects *effects)
 {
-    lapic_timer_tick(&machine->lapics[vcpu], machine->tsc_hz, effects);
     lapic_timer_set_deadline(&machine->lapics[vcpu], deadline, machine->tsc_hz, effects);
 }
 
@@ -155,20 +154,6 @@ bool machine_send_ipi(struct machine *machine, u32 vcpu, u64 icr, struct effects
 }
 
 /* ---- time ----------------------------------------------------------------------------------- */
-
-static u64 board_deadline(const struct machine *machine)
-{
-    u64 deadline = MIN(machine->rtc.deadline, machine->acpi_pm.deadline);
-
-    return machine->pit.observed ? MIN(deadline, machine->pit.deadline) : deadline;
-}
-
-u64 machine_deadline(const struct machine *machine, u32 vcpu)
-{
-    u64 deadline = machine->lapics[vcpu].timer_expiry;
-
-    return vcpu == 0 ? MIN(deadline, board_deadline(machine)) : deadline;
-}
 
 void board_tick(struct machine *machine, struct effects *effects)
 {
@@ -189,7 +174,7 @@ void board_tick(struct machine *machine, struct effects *effects)
 void machine_tick(struct machine *machine, u32 vcpu, struct effects *effects)
 {
     lapic_timer_tick(&machine->lapics[vcpu], machine->tsc_hz, effects);
-    if (vcpu == 0 && effects->now >= board_deadline(machine))
+    if (vcpu == 0 && effects->now >= machine_board_deadline(machine))
         board_tick(machine, effects);
 }
 

@@ -67,9 +67,21 @@ int machine_peek(const struct machine *machine, u16 port);
 s64 machine_peek_memory(const struct machine *machine, u32 vcpu, u64 gpa);
 bool machine_poke_memory(struct machine *machine, u32 vcpu, u64 gpa, u64 value);
 
+static inline u64 machine_board_deadline(const struct machine *machine)
+{
+    u64 deadline = MIN(machine->rtc.deadline, machine->acpi_pm.deadline);
+
+    return machine->pit.observed ? MIN(deadline, machine->pit.deadline) : deadline;
+}
+
 /* When machine_tick next has work for this vCPU (machine time), or DEADLINE_NONE. The board's
  * timers (PIT, RTC, PM timer) are counted as vCPU 0's, so any vCPU's access may move that one. */
-u64 machine_deadline(const struct machine *machine, u32 vcpu);
+static inline u64 machine_deadline(const struct machine *machine, u32 vcpu)
+{
+    u64 deadline = machine->lapics[vcpu].timer_expiry;
+
+    return vcpu == 0 ? MIN(deadline, machine_board_deadline(machine)) : deadline;
+}
 
 /* Fires what is due at effects->now for this vCPU. */
 void machine_tick(struct machine *machine, u32 vcpu, struct effects *effects);
@@ -101,9 +113,9 @@ void machine_nmi(struct machine *machine, struct effects *effects);
 /* Is a device set up to interrupt by NMI: a pin of the IOAPIC, or a LINT0? */
 bool machine_may_send_nmi(const struct machine *machine);
 
-/* EOI, which only the vCPU's own CPU may do, and needs no lock for: true where machine_eoi is to be
- * told of `vector`. */
-bool machine_end_of_interrupt(struct machine *machine, u32 vcpu, u8 *vector);
+/* EOI, which only the vCPU's own CPU may do, and needs no lock for: the vector that machine_eoi is
+ * to be told of, or -1. */
+int machine_end_of_interrupt(struct machine *machine, u32 vcpu);
 
 /* What machine_access does for writes of SELF_IPI, in x2APIC mode, and of IA32_TSC_DEADLINE; the
  * first has no need of effects->now. */
