@@ -585,9 +585,12 @@ static bool anybody_waits(void)
 static u64 turn_end(const struct cpu *cpu, const struct vcpu *vcpu)
 {
     const struct vm *vm = vcpu->vm;
-    bool lone = vm->config.cap_percent == 0 && vm->console.watchers == 0 && !anybody_waits();
+    u64 turn = cpu->slice - MIN(vcpu->slice_used, cpu->slice);
 
-    return cpu->charged + (lone ? LONE_SLICES : 1) * cpu->slice - MIN(vcpu->slice_used, cpu->slice);
+    if (cpu->queue.count == 0 && vm->config.cap_percent == 0 && vm->console.watchers == 0 &&
+        !anybody_waits())
+        turn += (LONE_SLICES - 1) * cpu->slice;
+    return cpu->charged + turn;
 }
 
 static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
