@@ -21,8 +21,6 @@
 #define MOVE_TOLERANCE 4
 /* By how many slices a CPU must be ahead to be given a vCPU that waits elsewhere. */
 #define MOVE_LEAD 2
-/* How many slices a turn has while nobody waits on any CPU. */
-#define LONE_SLICES 4
 
 /* Waking from the deepest C-state takes some 100 us: not for a wait as short as this. */
 #define DEEP_IDLE_NS 2000000
@@ -572,27 +570,6 @@ static bool must_look(struct cpu *cpu, struct vcpu *vcpu)
     return cpu->woken || cpu->reschedule;
 }
 
-static bool anybody_waits(void)
-{
-    for (u32 i = 0; i < cpu_count; i++)
-        if (__atomic_load_n(&cpus[i]->load, __ATOMIC_RELAXED) > 1)
-            return true;
-    return false;
-}
-
-/* Whoever comes to be runnable here ends a long turn. Who waits elsewhere is to hear of the horizon
- * each slice, what somebody watches is to be shown, and a cap is kept by the slice. */
-static u64 turn_end(const struct cpu *cpu, const struct vcpu *vcpu)
-{
-    const struct vm *vm = vcpu->vm;
-    u64 turn = cpu->slice - MIN(vcpu->slice_used, cpu->slice);
-
-    if (cpu->queue.count == 0 && vm->config.cap_percent == 0 && vm->console.watchers == 0 &&
-        !anybody_waits())
-        turn += (LONE_SLICES - 1) * cpu->slice;
-    return cpu->charged + turn;
-}
-
 static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
     u32 sharers = __atomic_load_n(&vcpu->vm->active_vcpus, __ATOMIC_RELAXED);
@@ -606,7 +583,7 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     attach(cpu, vcpu);
     vcpu->run_state = VCPU_RUNNING;
     cpu->running = vcpu;
-    vcpu->slice_end = turn_end(cpu, vcpu);
+    vcpu->slice_end = start + cpu->slice - MIN(vcpu->slice_used, cpu->slice);
     pv_turn(vcpu);
     sched_charge(cpu, &vcpu->statistics.host_cycles);
     while (vcpu->run_state == VCPU_RUNNING && !must_look(cpu, vcpu) &&
