@@ -157,12 +157,15 @@ def tlb_shoot_downs(machine):
 
 
 # ---- time ----
-def check_clock(said, cpus, ms):
+def check_clock(said, cpus, ms, rivals=0):
+    """A CPU ends with its first tick after `ms`: later by a slice, which is a tick's period, for each
+    virtual CPU that is in the way."""
     clocks, ticks = numbers(said, "clock: ticks"), numbers(said, "clock: timer")
     assert numbers(said, "clock: cpus") == {"cpus": cpus, "backwards": 0}, said
     assert clocks["pm_ppb"] <= 1000 and clocks["pit_ppb"] <= 1000, clocks
     assert ticks["bunched"] == 0, ticks
-    assert abs(ticks["ticks"] + ticks["skipped"] - ticks["expected"]) <= cpus, ticks
+    late = ticks["ticks"] + ticks["skipped"] - ticks["expected"]
+    assert -cpus <= late <= cpus * (1 + rivals), ticks
     assert ticks["expected"] >= cpus * ms // 10 - cpus, ticks
     return ticks
 
@@ -202,7 +205,7 @@ BURNER = "\n[burner]\nkernel = smp.elf\nmemory = 8M\nvcpus = 2\ncmdline = mode=b
 def time_is_the_same_under_load(machine):
     machine.boot()
     said = passed(machine, "clock", timeout=300)
-    check_clock(said, 4, 8000)
+    check_clock(said, 4, 8000, rivals=5)  # the two that burn, and its own
     # What its first vCPU has been told is a part of what all have waited.
     assert 10**6 < numbers(said, "clock: kvm=")["steal"] < machine.info("smp")["steal_ns"], said
     machine.power_off()
