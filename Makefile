@@ -43,7 +43,7 @@ SMALL := boot/% loader/% monitor/% drivers/% core/config core/dump core/features
 $(filter $(SMALL:%=$(BUILD)/%.o),$(OBJECTS)): CFLAGS += -Os
 
 # What most exits run through does without frames: backtraces leave it out.
-HOT := vmx/fast svm/fast devices/% core/access core/cpuid core/msr core/vcpu_run mm/guest_walk
+HOT := vmx/fast svm/fast devices/% core/access core/cpuid core/msr core/vcpu_run mm/guest_walk svm/events vmx/interrupt
 $(filter $(HOT:%=$(BUILD)/%.o),$(OBJECTS)): CFLAGS += -fomit-frame-pointer
 
 $(BUILD)/%.asm.o: %.asm $(BUILD)/offsets.inc core/mitigations.inc Makefile

@@ -190,7 +190,7 @@ static void raise_operand_fault(struct vcpu *vcpu, const struct guest_paging *pa
     any.user = false;
     present = guest_walk(&vcpu->vm->memory.ram, &any, linear, false, &gpa);
     host.hvm->write_register(vcpu, HVM_CR2, linear);
-    vcpu_raise(vcpu, 14, true, (present ? 1 : 0) | (write ? 2 : 0) | (paging->user ? 4 : 0));
+    vcpu_raise(vcpu, 14, (present ? 1 : 0) | (write ? 2 : 0) | (paging->user ? 4 : 0));
 }
 
 static void handle_port_string(struct vcpu *vcpu, const struct exit *exit)

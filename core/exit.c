@@ -199,12 +199,12 @@ void vcpu_handle_exit(struct vcpu *vcpu, struct exit *exit)
 
 void vcpu_raise_gp(struct vcpu *vcpu)
 {
-    vcpu_raise(vcpu, EXCEPTION_GP, true, 0);
+    vcpu_raise(vcpu, EXCEPTION_GP, 0);
 }
 
 void vcpu_raise_ud(struct vcpu *vcpu)
 {
-    vcpu_raise(vcpu, EXCEPTION_UD, false, 0);
+    vcpu_raise(vcpu, EXCEPTION_UD, 0);
 }
 
 void vcpu_crash(struct vcpu *vcpu, const struct exit *exit, const char *reason)

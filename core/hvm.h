@@ -39,16 +39,18 @@ enum hvm_register {
 enum event_type {
     EVENT_INTERRUPT, /* external interrupt, `vector` */
     EVENT_NMI,
-    EVENT_EXCEPTION, /* hardware exception, `vector`; error code where it has one */
+    EVENT_EXCEPTION, /* hardware exception, `vector` */
 };
 
-struct event {
-    u8 type; /* enum event_type */
-    u8 vector;
-    bool has_error_code;
-    u32 error_code;
-};
-_Static_assert(sizeof(struct event) == sizeof(u64), "passed in a register");
+/* Exceptions that push an error code: #DF, #TS, #NP, #SS, #GP, #PF and #AC (SDM volume 3,
+ * "Exceptions and Interrupts"; APM volume 2, "Vectors"). */
+#define EXCEPTIONS_WITH_ERROR_CODE                                                                 \
+    (BIT(8) | BIT(10) | BIT(11) | BIT(12) | BIT(13) | BIT(14) | BIT(17))
+
+static inline bool exception_has_error_code(u8 vector)
+{
+    return vector < 32 && (EXCEPTIONS_WITH_ERROR_CODE >> vector & 1);
+}
 
 /* One line of the capability report: what the feature is, and its fate. */
 enum feature_state {
@@ -128,9 +130,10 @@ struct hvm_ops {
     /* Can the guest take an event of this type at its next instruction: RFLAGS.IF, shadows, NMI
      * blocking, no event queued already? */
     bool (*can_inject)(struct vcpu *vcpu, enum event_type type);
-    /* Queues an event for the next entry. An exception replaces a queued interrupt, which the
-     * caller has not lost: can_inject said no to it. */
-    void (*inject)(struct vcpu *vcpu, struct event event);
+    /* Queues an event for the next entry, with an error code where the exception has one. An
+     * exception replaces a queued interrupt, which the caller has not lost: can_inject said no to
+     * it. */
+    void (*inject)(struct vcpu *vcpu, enum event_type type, u8 vector, u32 error_code);
     /* Asks for EXIT_WINDOW as soon as can_inject(type) would hold, or no longer. */
     void (*request_window)(struct vcpu *vcpu, enum event_type type, bool wanted);
 

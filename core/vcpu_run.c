@@ -325,23 +325,9 @@ void vcpu_apic_written(struct vcpu *vcpu, const struct exit *exit)
     vcpu->interrupts_stale = true;
 }
 
-void vcpu_raise(struct vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code)
+void vcpu_raise(struct vcpu *vcpu, u8 vector, u32 error_code)
 {
-    struct event event = {
-        .type = EVENT_EXCEPTION,
-        .vector = vector,
-        .has_error_code = has_error_code,
-        .error_code = error_code,
-    };
-
-    host.hvm->inject(vcpu, event);
-}
-
-static void inject(struct vcpu *vcpu, enum event_type type, u8 vector)
-{
-    struct event event = {.type = type, .vector = vector};
-
-    host.hvm->inject(vcpu, event);
+    host.hvm->inject(vcpu, EVENT_EXCEPTION, vector, error_code);
 }
 
 /* INIT and SIPI replace the vCPU's state. vm->lock held. */
@@ -392,7 +378,7 @@ static void offer_nmi(struct vcpu *vcpu)
 
     if (pending && host.hvm->can_inject(vcpu, EVENT_NMI)) {
         vcpu->lapic->events &= ~LAPIC_EVENT_NMI;
-        inject(vcpu, EVENT_NMI, 0);
+        host.hvm->inject(vcpu, EVENT_NMI, 0, 0);
         pending = false;
     }
     if (pending || vcpu->nmi_window)
@@ -416,7 +402,7 @@ static NOINLINE bool take_extint(struct vcpu *vcpu)
     struct vm_effects context = effects_of(vcpu->vm, vcpu->index);
     struct machine *machine = vcpu->vm->machine;
 
-    inject(vcpu, EVENT_INTERRUPT, machine_acknowledge_pic(machine, &context.effects));
+    host.hvm->inject(vcpu, EVENT_INTERRUPT, machine_acknowledge_pic(machine, &context.effects), 0);
     return machine_extint_pending(machine, vcpu->index);
 }
 
@@ -433,7 +419,7 @@ static void offer_interrupt(struct vcpu *vcpu)
             waits = take_extint(vcpu) || vector >= 0;
         } else {
             accept(vcpu, vector);
-            inject(vcpu, EVENT_INTERRUPT, vector);
+            host.hvm->inject(vcpu, EVENT_INTERRUPT, (u8)vector, 0);
             waits = false;
         }
     }

@@ -41,8 +41,8 @@ bool vcpu_send_ipi(struct vcpu *vcpu, u64 icr);
 /* After EXIT_APIC_WRITE and EXIT_EOI. */
 void vcpu_apic_written(struct vcpu *vcpu, const struct exit *exit);
 
-/* Queues an exception. */
-void vcpu_raise(struct vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code);
+/* Queues an exception, with `error_code` if it is one that has such. */
+void vcpu_raise(struct vcpu *vcpu, u8 vector, u32 error_code);
 void vcpu_raise_gp(struct vcpu *vcpu);
 void vcpu_raise_ud(struct vcpu *vcpu);
 

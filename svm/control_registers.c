@@ -244,7 +244,7 @@ void svm_exit_cr0_write(struct vcpu *vcpu, struct exit *exit)
         return;
     }
     if (!svm_mov_to_cr0(vcpu, value)) {
-        svm_inject_exception(vcpu, VECTOR_GP, true, 0);
+        svm_inject(vcpu, EVENT_EXCEPTION, VECTOR_GP, 0);
         return;
     }
     svm_skip_instruction(vcpu, access.length);
@@ -268,7 +268,7 @@ void svm_exit_cr4_write(struct vcpu *vcpu, struct exit *exit)
         return;
     value = read_gpr(vcpu, access.gpr);
     if (!svm_mov_to_cr4(vcpu, value)) {
-        svm_inject_exception(vcpu, VECTOR_GP, true, 0);
+        svm_inject(vcpu, EVENT_EXCEPTION, VECTOR_GP, 0);
         return;
     }
     svm_skip_instruction(vcpu, access.length);
@@ -285,7 +285,7 @@ void svm_exit_cr8_write(struct vcpu *vcpu, struct exit *exit)
         return;
     value = read_gpr(vcpu, access.gpr);
     if (value & ~CR8_TPR) {
-        svm_inject_exception(vcpu, VECTOR_GP, true, 0);
+        svm_inject(vcpu, EVENT_EXCEPTION, VECTOR_GP, 0);
         return;
     }
     vcpu->lapic->registers[LAPIC_TPR >> 4].value = (u32)value << TPR_CLASS_SHIFT;

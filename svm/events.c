@@ -56,7 +56,7 @@ static void update_virtual_interrupt(struct vcpu *vcpu)
     vmcb_set_intercept(hvm->vmcb, INTERCEPT_VINTR, hvm->window_wanted && !hvm->virtual_interrupt);
 }
 
-void svm_inject(struct vcpu *vcpu, struct event event)
+void svm_inject(struct vcpu *vcpu, enum event_type type, u8 vector, u32 error_code)
 {
     static const u8 kinds[] = {
         [EVENT_INTERRUPT] = EVENT_KIND_INTR,
@@ -64,30 +64,22 @@ void svm_inject(struct vcpu *vcpu, struct event event)
         [EVENT_EXCEPTION] = EVENT_KIND_EXCEPTION,
     };
     struct hvm_vcpu *hvm = vcpu->hvm;
-    u64 value = EVENT_VALID | event.vector | (u64)kinds[event.type] << EVENT_KIND_SHIFT;
+    u64 value = EVENT_VALID | vector | (u64)kinds[type] << EVENT_KIND_SHIFT;
 
     /* TCG (seen in QEMU 7.2) delivers an interrupt of EVENTINJ twice when something makes it leave
      * its inner loop before the next exit. */
-    if (svm_cpuid.tcg && event.type == EVENT_INTERRUPT) {
+    if (svm_cpuid.tcg && type == EVENT_INTERRUPT) {
         hvm->virtual_interrupt = true;
-        hvm->virtual_vector = event.vector;
+        hvm->virtual_vector = vector;
         update_virtual_interrupt(vcpu);
         return;
     }
     /* In real mode no exception pushes an error code. */
-    if (event.type == EVENT_EXCEPTION && event.has_error_code && vmcb_cr0(hvm->vmcb) & CR0_PE)
-        value |= EVENT_ERROR_VALID | (u64)event.error_code << EVENT_ERROR_CODE_SHIFT;
-    if (event.type == EVENT_NMI)
+    if (type == EVENT_EXCEPTION && exception_has_error_code(vector) && vmcb_cr0(hvm->vmcb) & CR0_PE)
+        value |= EVENT_ERROR_VALID | (u64)error_code << EVENT_ERROR_CODE_SHIFT;
+    if (type == EVENT_NMI)
         svm_set_nmi_blocked(vcpu, true);
     vmcb_set_event_injection(hvm->vmcb, value);
-}
-
-void svm_inject_exception(struct vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code)
-{
-    svm_inject(vcpu, (struct event){.type = EVENT_EXCEPTION,
-                                    .vector = vector,
-                                    .has_error_code = has_error_code,
-                                    .error_code = error_code});
 }
 
 /* True when nothing but the TPR, or the TPR first, holds the LAPIC's next interrupt back. */

@@ -91,13 +91,13 @@ static void exit_debug_exception(struct vcpu *vcpu, struct exit *exit)
     struct vmcb *vmcb = vcpu->hvm->vmcb;
 
     vmcb_set_dr7(vmcb, vmcb_dr7(vmcb) & ~DR7_GD);
-    svm_inject_exception(vcpu, VECTOR_DB, false, 0);
+    svm_inject(vcpu, EVENT_EXCEPTION, VECTOR_DB, 0);
     exit->kind = EXIT_NONE;
 }
 
 static void exit_alignment_check(struct vcpu *vcpu, struct exit *exit)
 {
-    svm_inject_exception(vcpu, VECTOR_AC, true, 0);
+    svm_inject(vcpu, EVENT_EXCEPTION, VECTOR_AC, 0);
     exit->kind = EXIT_NONE;
 }
 
@@ -112,7 +112,7 @@ static void exit_cache_flush(struct vcpu *vcpu, struct exit *exit)
 /* CPUID shows no performance counter, so there is none that RDPMC could name. */
 static void exit_rdpmc(struct vcpu *vcpu, struct exit *exit)
 {
-    svm_inject_exception(vcpu, VECTOR_GP, true, 0);
+    svm_inject(vcpu, EVENT_EXCEPTION, VECTOR_GP, 0);
     exit->kind = EXIT_CR;
 }
 
@@ -204,7 +204,7 @@ void svm_translate_exit(struct vcpu *vcpu, struct exit *exit)
     if (code == VMEXIT_NPF) {
         exit_nested_page_fault(vcpu, exit);
     } else if (code == (u32)VMEXIT_INVALID && svm_cpuid.tcg && svm_refuses_cr4(vcpu)) {
-        svm_inject_exception(vcpu, VECTOR_GP, true, 0);
+        svm_inject(vcpu, EVENT_EXCEPTION, VECTOR_GP, 0);
         exit->kind = EXIT_CR;
     } else if (code == (u32)VMEXIT_INVALID) {
         log_invalid(vcpu);
@@ -243,7 +243,7 @@ bool svm_skip_instruction(struct vcpu *vcpu, u8 length)
     vmcb_set_interrupt_shadow(vmcb, 0);
     if (vmcb_rflags(vmcb) & RFLAGS_TF) {
         vmcb_set_dr6(vmcb, vmcb_dr6(vmcb) | DR6_BS);
-        svm_inject_exception(vcpu, VECTOR_DB, false, 0);
+        svm_inject(vcpu, EVENT_EXCEPTION, VECTOR_DB, 0);
     }
     return true;
 }

@@ -213,9 +213,8 @@ void svm_control_registers_after_exit(struct vcpu *vcpu);
 /* ---- events.c */
 
 bool svm_can_inject(struct vcpu *vcpu, enum event_type type);
-void svm_inject(struct vcpu *vcpu, struct event event);
+void svm_inject(struct vcpu *vcpu, enum event_type type, u8 vector, u32 error_code);
 void svm_request_window(struct vcpu *vcpu, enum event_type type, bool wanted);
-void svm_inject_exception(struct vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code);
 void svm_set_nmi_blocked(struct vcpu *vcpu, bool blocked);
 
 /* Nothing queued, nothing wanted, nothing blocked. */

@@ -8,11 +8,6 @@
 
 #define STATUS_SERVICED_SHIFT 8 /* SVI in the guest interrupt status; RVI is below it */
 
-/* Exceptions that push an error code (SDM volume 3, "Exceptions and Interrupts"). */
-#define ERROR_CODE_VECTORS                                                                         \
-    (BIT(VECTOR_DF) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) | BIT(VECTOR_GP) |          \
-     BIT(VECTOR_PF) | BIT(VECTOR_AC))
-
 /* What must not be pending for an event of a type to be taken. Whether STI's shadow blocks NMIs
  * depends on the CPU (SDM volume 3, "Interruptibility State"), so it does. */
 static const u32 blocking[] = {
@@ -35,29 +30,27 @@ static u32 exception_information(u8 vector)
 {
     u32 information = INTERRUPTION_VALID | INTERRUPTION_HARDWARE_EXCEPTION | vector;
 
-    if (vector < 32 && (ERROR_CODE_VECTORS & BIT(vector)) && (vmread(VMCS_GUEST_CR0) & CR0_PE))
+    if (exception_has_error_code(vector) && (vmread(VMCS_GUEST_CR0) & CR0_PE))
         information |= INTERRUPTION_ERROR_CODE;
     return information;
 }
 
-void vmx_inject(struct vcpu *vcpu, struct event event)
+void vmx_inject(struct vcpu *vcpu, enum event_type type, u8 vector, u32 error_code)
 {
     struct queued_event *queued = &vcpu->hvm->queued;
 
-    *queued = (struct queued_event){.error_code = event.error_code};
-    if (event.type == EVENT_EXCEPTION)
-        queued->information = exception_information(event.vector);
-    else if (event.type == EVENT_NMI)
+    *queued = (struct queued_event){.error_code = error_code};
+    if (type == EVENT_EXCEPTION)
+        queued->information = exception_information(vector);
+    else if (type == EVENT_NMI)
         queued->information = INTERRUPTION_VALID | INTERRUPTION_NMI | VECTOR_NMI;
     else
-        queued->information = INTERRUPTION_VALID | INTERRUPTION_EXTERNAL | event.vector;
+        queued->information = INTERRUPTION_VALID | INTERRUPTION_EXTERNAL | vector;
 }
 
 void vmx_inject_gp(struct vcpu *vcpu)
 {
-    const struct event gp = {.type = EVENT_EXCEPTION, .vector = VECTOR_GP, .has_error_code = true};
-
-    vmx_inject(vcpu, gp);
+    vmx_inject(vcpu, EVENT_EXCEPTION, VECTOR_GP, 0);
 }
 
 void vmx_request_window(struct vcpu *vcpu, enum event_type type, bool wanted)

@@ -197,7 +197,7 @@ void vmx_handle_cr_access(struct vcpu *vcpu, struct exit *exit);
 
 /* interrupt.c */
 bool vmx_can_inject(struct vcpu *vcpu, enum event_type type);
-void vmx_inject(struct vcpu *vcpu, struct event event);
+void vmx_inject(struct vcpu *vcpu, enum event_type type, u8 vector, u32 error_code);
 void vmx_inject_gp(struct vcpu *vcpu);
 void vmx_request_window(struct vcpu *vcpu, enum event_type type, bool wanted);
 bool vmx_sync_interrupts(struct vcpu *vcpu);

@@ -420,7 +420,7 @@ static void interrupts_wait_for_their_window(void **state)
     assert_false(svm_ops.can_inject(&vcpu, EVENT_NMI));
     vmcb_set_interrupt_shadow(vmcb, 0);
     assert_true(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
-    svm_ops.inject(&vcpu, (struct event){.type = EVENT_INTERRUPT, .vector = 0x31});
+    svm_ops.inject(&vcpu, EVENT_INTERRUPT, 0x31, 0);
     assert_int_equal(vmcb_event_injection(vmcb), EVENT_VALID | 0x31);
     assert_false(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
 
@@ -471,7 +471,7 @@ static void a_window_that_is_open_needs_no_entry(void **state)
     svm_ops.request_window(&vcpu, EVENT_INTERRUPT, true);
     assert_int_equal(run(interrupted).kind, EXIT_INTERRUPT); /* IF is clear */
     vmcb_set_rflags(vmcb, RFLAGS_IF);
-    svm_inject_exception(&vcpu, VECTOR_DB, false, 0);
+    svm_inject(&vcpu, EVENT_EXCEPTION, VECTOR_DB, 0);
     assert_int_equal(run(finishes_delivery).kind, EXIT_INTERRUPT);
     vmcb_set_interrupt_shadow(vmcb, INTERRUPT_SHADOW);
     assert_int_equal(run(ends_the_shadow).kind, EXIT_INTERRUPT);
@@ -508,7 +508,7 @@ static void tcg_gets_interrupts_by_v_irq(void **state)
 {
     svm_cpuid.tcg = true;
     vmcb_set_rflags(vmcb, RFLAGS_IF);
-    svm_ops.inject(&vcpu, (struct event){.type = EVENT_INTERRUPT, .vector = 0x31});
+    svm_ops.inject(&vcpu, EVENT_INTERRUPT, 0x31, 0);
     svm_ops.request_window(&vcpu, EVENT_INTERRUPT, true);
     assert_false(svm_ops.can_inject(&vcpu, EVENT_INTERRUPT));
     run(interrupted); /* by the host, before it is delivered */
@@ -544,7 +544,7 @@ static void runs_on(struct vmcb *v, u64 gpr[GPR_COUNT])
 static void an_nmi_blocks_until_iret(void **state)
 {
     assert_true(svm_ops.can_inject(&vcpu, EVENT_NMI));
-    svm_ops.inject(&vcpu, (struct event){.type = EVENT_NMI, .vector = 2});
+    svm_ops.inject(&vcpu, EVENT_NMI, 2, 0);
     run(interrupted);
     assert_int_equal(seen.control.event_injection,
                      EVENT_VALID | EVENT_KIND_NMI << EVENT_KIND_SHIFT | 2);
@@ -562,11 +562,11 @@ static void an_nmi_blocks_until_iret(void **state)
 
 static void real_mode_takes_no_error_codes(void **state)
 {
-    svm_inject_exception(&vcpu, VECTOR_GP, true, 8);
+    svm_inject(&vcpu, EVENT_EXCEPTION, VECTOR_GP, 8);
     assert_int_equal(vmcb_event_injection(vmcb),
                      EVENT_VALID | EVENT_ERROR_VALID | EVENT_KIND_EXCEPTION << 8 | 13 | 8ULL << 32);
     svm_set_cr0(&vcpu, 0);
-    svm_inject_exception(&vcpu, VECTOR_GP, true, 8);
+    svm_inject(&vcpu, EVENT_EXCEPTION, VECTOR_GP, 8);
     assert_int_equal(vmcb_event_injection(vmcb), EVENT_VALID | EVENT_KIND_EXCEPTION << 8 | 13);
 }
 
