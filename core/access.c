@@ -17,9 +17,6 @@
 /* Repetitions of a string instruction that one exit carries out: bounds the time in host mode. */
 #define STRING_STEP 256
 
-/* Keeps what a part needs off the common way: the registers that it saves. */
-#define NOINLINE __attribute__((noinline))
-
 static struct guest_paging paging_of(struct vcpu *vcpu)
 {
     struct segment ss;

@@ -364,7 +364,7 @@ static void set_registers(struct vcpu *vcpu, const struct cpuid_result *r)
     vcpu->gpr[GPR_RDX] = r->edx;
 }
 
-static __attribute__((noinline)) void set_answer(struct vcpu *vcpu, u32 leaf)
+static NOINLINE void set_answer(struct vcpu *vcpu, u32 leaf)
 {
     struct cpuid_result r = answer(vcpu, leaf, vcpu->gpr[GPR_RCX]);
 

@@ -16,9 +16,6 @@
 #define RFLAGS_IF    BIT(9)
 #define LAPIC_RESETS (LAPIC_EVENT_INIT | LAPIC_EVENT_SIPI)
 
-/* Keeps what is seldom wanted off the common way: the registers that it saves. */
-#define NOINLINE __attribute__((noinline))
-
 /* What a machine's effects need to find their way back to the partition. */
 struct vm_effects {
     struct effects effects;

@@ -162,8 +162,8 @@ static enum port_group find_group(u64 port)
     return port < PORTS_USED ? group_of[port >> GROUP_SHIFT] : GROUP_NONE;
 }
 
-static __attribute__((noinline)) bool byte_access(struct machine *machine, struct access *access,
-                                                  struct effects *effects)
+static NOINLINE bool byte_access(struct machine *machine, struct access *access,
+                                 struct effects *effects)
 {
     bus_byte_handler *handler = port_groups[find_group(access->address)].byte;
     u8 value = access->value;
@@ -189,8 +189,8 @@ int machine_peek(const struct machine *machine, u16 port)
 }
 
 /* A bus of bytes: each goes to whom its port belongs, and reads FFh where there is nobody. */
-static __attribute__((noinline)) bool byte_accesses(struct machine *machine, struct access *access,
-                                                    struct effects *effects)
+static NOINLINE bool byte_accesses(struct machine *machine, struct access *access,
+                                   struct effects *effects)
 {
     bool claimed = false;
     u64 result = 0;
@@ -227,8 +227,8 @@ static bool port_access(struct machine *machine, struct access *access, struct e
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-static __attribute__((noinline)) bool lapic_access(struct machine *machine, u32 vcpu,
-                                                   struct access *access, struct effects *effects)
+static NOINLINE bool lapic_access(struct machine *machine, u32 vcpu, struct access *access,
+                                  struct effects *effects)
 {
     struct lapic *lapic = &machine->lapics[vcpu];
     u32 offset = access->address % LAPIC_SIZE;
@@ -310,8 +310,8 @@ static bool memory_access(struct machine *machine, u32 vcpu, struct access *acce
 
 /* ---- MSRs ----------------------------------------------------------------------------------- */
 
-static __attribute__((noinline)) bool msr_access(struct machine *machine, u32 vcpu,
-                                                 struct access *access, struct effects *effects)
+static NOINLINE bool msr_access(struct machine *machine, u32 vcpu, struct access *access,
+                                struct effects *effects)
 {
     struct lapic *lapic = &machine->lapics[vcpu];
     enum lapic_outcome outcome;

@@ -89,7 +89,7 @@ static u32 highest_bit(u32 value)
     return 31 ^ (u32)__builtin_clz(value);
 }
 
-static __attribute__((noinline)) int search(const struct lapic *lapic, enum lapic_register bits)
+static NOINLINE int search(const struct lapic *lapic, enum lapic_register bits)
 {
 #pragma GCC unroll 8
     for (int word = WORDS - 1; word >= 0; word--) {

@@ -38,6 +38,9 @@ typedef u64 paddr_t;
 #define ALIGN_UP(value, to)   ALIGN_DOWN((value) + (u64)(to)-1, to)
 #define IS_ALIGNED(value, to) (((value) & ((u64)(to)-1)) == 0)
 
+/* Keeps what is seldom wanted off the common way: the registers that it saves. */
+#define NOINLINE __attribute__((noinline))
+
 #define DIV_ROUND_UP(value, by) (((value) + (by)-1) / (by))
 
 #endif

@@ -10,9 +10,6 @@
 #include "mm/guest_walk.h"
 #include "svm/svm.h"
 
-/* Keeps what a part needs off the common way: the registers that it saves. */
-#define NOINLINE __attribute__((noinline))
-
 /* Instructions without prefixes as the first bytes of their code. */
 #define CODE_CPUID   0xA20F
 #define CODE_RDMSR   0x320F

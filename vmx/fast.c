@@ -7,9 +7,6 @@
 #include "drivers/cpu.h"
 #include "vmx/vmx.h"
 
-/* Keeps what a part needs off the common way: the registers that it saves. */
-#define NOINLINE __attribute__((noinline))
-
 static enum exit_kind port_access(struct vcpu *vcpu)
 {
     u64 qualification = vmread_unchecked(VMCS_EXIT_QUALIFICATION);

@@ -3,9 +3,6 @@
 
 #include "vmx/vmx.h"
 
-/* Keeps what is seldom wanted off the common way: the registers that it saves. */
-#define NOINLINE __attribute__((noinline))
-
 #define STATUS_SERVICED_SHIFT 8 /* SVI in the guest interrupt status; RVI is below it */
 
 /* What must not be pending for an event of a type to be taken. Whether STI's shadow blocks NMIs
