@@ -229,8 +229,6 @@ static void handle_wrmsr(struct vcpu *vcpu, struct exit *exit)
     exit->msr.index = (u32)vcpu->gpr[GPR_RCX];
     exit->msr.value = vcpu->gpr[GPR_RDX] << 32 | (u32)vcpu->gpr[GPR_RAX];
     exit->served = vmx_write_msr(vcpu, exit->msr.index, exit->msr.value);
-    if (exit->served)
-        vmx_skip_instruction(vcpu, 0);
 }
 
 static void handle_tpr_below_threshold(struct vcpu *vcpu, struct exit *exit)

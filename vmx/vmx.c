@@ -432,10 +432,15 @@ static bool is_msr_value(u32 index, u64 value)
 bool vmx_write_msr(struct vcpu *vcpu, u32 msr, u64 value)
 {
     for (u32 i = 0; i < switched_msr_count(); i++) {
-        if (switched_msrs[i] != msr || !is_msr_value(i, value))
+        if (switched_msrs[i] != msr)
             continue;
+        if (!is_msr_value(i, value)) {
+            vmx_inject_gp(vcpu);
+            return true;
+        }
         vcpu->hvm->msrs[i] = value;
         load_msr(vcpu->cpu->hvm, vcpu->hvm, i);
+        vmx_skip_instruction(vcpu, 0);
         return true;
     }
     return false;

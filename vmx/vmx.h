@@ -156,7 +156,7 @@ enum vmx_outcome vmx_fast_finish(struct vcpu *vcpu, u64 answered);
 bool vmx_arm_timer(struct hvm_vcpu *hvm, u64 deadline);
 void vmx_load_switched(const struct hvm_vcpu *hvm);
 void vmx_save_switched(struct hvm_vcpu *hvm);
-/* WRMSR by the guest: false where it is not a switched MSR, or not a value for it. */
+/* Carries out a WRMSR by the guest, or raises #GP; false where it is not a switched MSR. */
 bool vmx_write_msr(struct vcpu *vcpu, u32 msr, u64 value);
 /* The linear translations of this vCPU on this CPU, and all of its partition's memory as well. */
 void vmx_flush_linear(const struct hvm_vcpu *hvm);

@@ -12,6 +12,8 @@
 #define KBD_PULSE_CPU 0xFE
 #define UNKNOWN_MSR   0x4321
 #define KVM_CLOCK_MSR 0x4B564D01
+#define LSTAR_MSR     0xC0000082
+#define NOT_CANONICAL (1UL << 62)
 #define TICK_HZ       1000
 
 static volatile u64 milliseconds;
@@ -101,6 +103,9 @@ static void unknown_msr(void)
     wrmsr(UNKNOWN_MSR, 1);
     wrmsr(KVM_CLOCK_MSR, 1); /* there, but for pv = none */
     guest_print("fault: the unknown MSR was ignored\n");
+    /* One that is known is none of those. The emulators' AMD-V refuses nothing here. */
+    if (try_wrmsr(LSTAR_MSR, NOT_CANONICAL) == VECTOR_GP)
+        guest_print("fault: a bad LSTAR was refused\n");
 }
 
 /* Nothing that comes behind the first write may happen. */
