@@ -116,7 +116,15 @@ static inline int highest_vector(const struct lapic *lapic, enum lapic_register 
 
 int lapic_highest_irr(const struct lapic *lapic)
 {
-    return highest_vector(lapic, LAPIC_IRR, lapic->irr_words);
+    return highest_vector(lapic, LAPIC_IRR, lapic->irr_words & LAPIC_ALL_WORDS);
+}
+
+int lapic_take_raised(struct lapic *lapic)
+{
+    u32 words = lapic->irr_words >> LAPIC_RAISED_SHIFT;
+
+    lapic->irr_words &= LAPIC_ALL_WORDS;
+    return highest_vector(lapic, LAPIC_IRR, words);
 }
 
 int lapic_highest_isr(const struct lapic *lapic)
@@ -164,7 +172,7 @@ void lapic_accept(struct lapic *lapic, u8 vector)
 void lapic_move_posted(struct lapic *lapic)
 {
     lapic->irr_words |= lapic->posted_words;
-    for (u32 words = lapic->posted_words; words != 0; words &= words - 1) {
+    for (u32 words = lapic->posted_words & LAPIC_ALL_WORDS; words != 0; words &= words - 1) {
         u32 word = (u32)__builtin_ctz(words);
 
         lapic->registers[(LAPIC_IRR >> 4) + word].value |= lapic->posted[word];
@@ -197,7 +205,7 @@ bool lapic_raise(struct lapic *lapic, u8 vector, bool level, struct effects *eff
     u32 *tmr = vector_word(lapic, LAPIC_TMR, vector);
     bool own = lapic->id == effects->vcpu;
     u32 *irr = own ? vector_word(lapic, LAPIC_IRR, vector) : &lapic->posted[vector / 32];
-    u32 *words = own ? &lapic->irr_words : &lapic->posted_words;
+    u16 *words = own ? &lapic->irr_words : &lapic->posted_words;
 
     if (!software_enabled(lapic))
         return false;
@@ -211,7 +219,7 @@ bool lapic_raise(struct lapic *lapic, u8 vector, bool level, struct effects *eff
         *tmr &= ~bit;
     if (!(*irr & bit)) {
         *irr |= bit;
-        *words |= 1U << vector / 32;
+        *words |= (1U << LAPIC_RAISED_SHIFT | 1U) << vector / 32;
         effects->ops->kick(effects, lapic->id);
     }
     return true;

@@ -15,6 +15,7 @@
 #define LAPIC_BASE_DEFAULT 0xFEE00000ULL
 #define LAPIC_SIZE         4096ULL
 #define LAPIC_ALL_WORDS    0xFFU /* eight of 32 bits in IRR and ISR */
+#define LAPIC_RAISED_SHIFT 8
 
 /* The clock of the timer, before the divide register: what CPUID 15h should report as crystal
  * frequency. */
@@ -84,16 +85,17 @@ struct lapic {
     u64 tsc_deadline; /* IA32_TSC_DEADLINE, in guest TSC; 0 = disarmed */
     u64 timer_start;  /* machine time at which the count was started */
     u64 timer_expiry; /* machine time of the next expiry in any mode, or DEADLINE_NONE */
+    u32 esr_pending;  /* errors since the last write of ESR */
     u32 posted[8];    /* as IRR: vectors raised while the vCPU may have been in guest mode, where
                          hardware that virtualises interrupts changes IRR at any time */
     /* Bit N: word N of posted, IRR, ISR may have a bit set; clear: it has none. Hardware that
-     * virtualises interrupts knows nothing of it: lapic_hardware_delivers. */
-    u32 posted_words, irr_words, isr_words;
-    u32 esr_pending; /* errors since the last write of ESR */
+     * virtualises interrupts knows nothing of it: lapic_hardware_delivers. Bit 8 + N of the first
+     * two: software has set a bit there since lapic_take_raised was last called. */
+    u16 posted_words, irr_words, isr_words;
     u8 sipi_vector;
     u8 wait_for_sipi; /* set by INIT on all but vCPU 0, cleared by the SIPI that it waits for */
     u8 timer_mode;    /* the mode last written to LVT_TIMER, in place */
-    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 8 * 4 - 4 * 4 - 3];
+    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 8 * 4 - 3 * 2 - 4 - 3];
 } __attribute__((aligned(4096)));
 
 _Static_assert(sizeof(struct lapic) == 4096, "one page");
@@ -127,12 +129,22 @@ int lapic_highest_isr(const struct lapic *lapic);
  * after each reset, as INIT is one. */
 static inline void lapic_hardware_delivers(struct lapic *lapic)
 {
-    lapic->irr_words = lapic->isr_words = LAPIC_ALL_WORDS;
+    lapic->irr_words |= LAPIC_ALL_WORDS;
+    lapic->isr_words = LAPIC_ALL_WORDS;
 }
+
+/* The highest vector that software has raised since the last call and that is still in IRR, or -1:
+ * what hardware that delivers interrupts has yet to be told. Not before lapic_take_posted. */
+int lapic_take_raised(struct lapic *lapic);
 
 /* Moves `vector` from IRR to ISR and updates PPR: the CPU took it. `vector` is what
  * lapic_pending_vector has said; after this, that says -1. */
 void lapic_accept(struct lapic *lapic, u8 vector);
+
+static inline bool lapic_is_requested(const struct lapic *lapic, u8 vector)
+{
+    return lapic->registers[(LAPIC_IRR >> 4) + vector / 32].value >> vector % 32 & 1;
+}
 
 static inline bool lapic_is_in_service(const struct lapic *lapic, u8 vector)
 {

@@ -96,14 +96,19 @@ void lapic_timer_reset(struct lapic *lapic)
     lapic->timer_mode = 0;
 }
 
+static void raise(struct lapic *lapic, struct effects *effects)
+{
+    if (!timer_masked(lapic))
+        lapic_raise(lapic, lapic_read(lapic, LAPIC_LVT_TIMER), false, effects);
+}
+
 void lapic_timer_tick(struct lapic *lapic, u64 tsc_hz, struct effects *effects)
 {
     if (effects->now < lapic->timer_expiry || lapic->timer_expiry == DEADLINE_NONE)
         return;
     lapic->tsc_deadline = 0;
     arm(lapic, tsc_hz, effects->now);
-    if (!timer_masked(lapic))
-        lapic_raise(lapic, lapic_read(lapic, LAPIC_LVT_TIMER), false, effects);
+    raise(lapic, effects);
 }
 
 void lapic_timer_started(struct lapic *lapic, u64 tsc_hz, struct effects *effects)
@@ -165,7 +170,11 @@ void lapic_timer_set_deadline(struct lapic *lapic, u64 deadline, u64 tsc_hz,
         return;
     lapic->tsc_deadline = deadline;
     arm_deadline(lapic, effects->now);
-    lapic_timer_tick(lapic, tsc_hz, effects);
+    if (lapic->timer_expiry == effects->now) {
+        lapic->tsc_deadline = 0;
+        lapic->timer_expiry = DEADLINE_NONE;
+        raise(lapic, effects);
+    }
 }
 
 void lapic_set_tsc_adjust(struct lapic *lapic, u64 tsc_adjust, u64 now)

@@ -116,13 +116,14 @@ static u32 apic_mode_controls(const struct lapic *lapic)
 }
 
 /* Translations of the APIC's page may be cached for what they were, so they go. */
-static void sync_mode(struct vcpu *vcpu)
+static NOINLINE void change_mode(struct vcpu *vcpu)
 {
     const u32 modes = SECONDARY_VIRTUALIZE_APIC_ACCESSES | SECONDARY_VIRTUALIZE_X2APIC_MODE;
     struct hvm_vcpu *hvm = vcpu->hvm;
     u32 mode = apic_mode_controls(vcpu->lapic) & (u32)vmx_used.words[WORD_SECONDARY];
     u32 secondary = (hvm->secondary & ~modes) | mode;
 
+    hvm->apic_base = vcpu->lapic->apic_base;
     if (secondary == hvm->secondary)
         return;
     hvm->secondary = secondary;
@@ -156,23 +157,36 @@ static void sync_eoi_bitmap(struct vcpu *vcpu)
 }
 
 /* As hardware has it, which alone puts vectors in service, unless software has ended it since. */
-static u8 highest_in_service(const struct lapic *lapic)
+static u8 highest_in_service(const struct lapic *lapic, u8 known)
 {
-    u8 vector = vmread_unchecked(VMCS_GUEST_INTERRUPT_STATUS) >> STATUS_SERVICED_SHIFT;
-
-    if (vector != 0 && !lapic_is_in_service(lapic, vector))
+    if (known != 0 && !lapic_is_in_service(lapic, known))
         return MAX(lapic_highest_isr(lapic), 0);
-    return vector;
+    return known;
+}
+
+/* As hardware has it, or what software has raised since, unless a reset has taken it away. */
+static u8 highest_requested(struct lapic *lapic, u8 known)
+{
+    int raised = lapic_take_raised(lapic);
+
+    if (raised > known)
+        return raised;
+    if (known != 0 && !lapic_is_requested(lapic, known))
+        return MAX(lapic_highest_irr(lapic), 0);
+    return known;
 }
 
 static void sync_interrupt_status(struct lapic *lapic)
 {
-    int requested;
+    u64 known = vmread_unchecked(VMCS_GUEST_INTERRUPT_STATUS);
+    u64 status;
 
     lapic_hardware_delivers(lapic);
-    requested = lapic_is_enabled(lapic) ? lapic_highest_irr(lapic) : 0;
-    vmwrite_unchecked(VMCS_GUEST_INTERRUPT_STATUS,
-                      (u64)highest_in_service(lapic) << STATUS_SERVICED_SHIFT | MAX(requested, 0));
+    status = (u64)highest_in_service(lapic, known >> STATUS_SERVICED_SHIFT)
+                 << STATUS_SERVICED_SHIFT |
+             highest_requested(lapic, known);
+    if (status != known)
+        vmwrite_unchecked(VMCS_GUEST_INTERRUPT_STATUS, status);
 }
 
 /* An exit when the guest lowers TPR below the class of a vector that TPR holds back. */
@@ -192,7 +206,8 @@ static void sync_tpr_threshold(struct vcpu *vcpu)
 
 bool vmx_sync_interrupts(struct vcpu *vcpu)
 {
-    sync_mode(vcpu);
+    if (vcpu->hvm->apic_base != vcpu->lapic->apic_base)
+        change_mode(vcpu);
     if (vmx_has(WORD_SECONDARY, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY)) {
         sync_eoi_bitmap(vcpu);
         sync_interrupt_status(vcpu->lapic);

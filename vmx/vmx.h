@@ -104,6 +104,7 @@ struct hvm_vcpu {
     u32 tpr_threshold;
     u64 cr0_mask, cr4_mask;
     u64 ept_pointer;
+    u64 apic_base; /* that `secondary` was chosen for */
 
     /* What the preemption timer is armed for, and after how many more exits it has to be armed
      * anew, as it stands still in the host. */
