@@ -142,10 +142,9 @@ struct hvm_ops {
      * LAPIC's vectors from the virtual-APIC page by itself, so shared code injects nothing but
      * ExtINT and NMI. False: shared code uses can_inject and inject for them as well. */
     bool (*sync_interrupts)(struct vcpu *vcpu);
-
-    /* Drops every cached translation of the guest's memory: the nested page tables lost a
-     * mapping or a right. */
-    void (*flush)(struct vcpu *vcpu);
+    /* Whether the LAPIC has a vector that may be delivered now, under vm->lock; NULL where
+     * lapic_pending_vector says it. */
+    bool (*interrupt_waits)(const struct vcpu *vcpu);
 
     /* Guest TSC = host TSC, scaled by vm->tsc_ratio, + vcpu->tsc_offset from the next entry on. */
     void (*set_tsc_offset)(struct vcpu *vcpu, u64 offset);

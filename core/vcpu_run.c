@@ -345,8 +345,10 @@ static void take_resets(struct vcpu *vcpu)
 
 static bool interrupt_waits(const struct vcpu *vcpu)
 {
-    return lapic_pending_vector(vcpu->lapic) >= 0 ||
-           machine_extint_pending(vcpu->vm->machine, vcpu->index);
+    bool waits = host.hvm->interrupt_waits ? host.hvm->interrupt_waits(vcpu)
+                                           : lapic_pending_vector(vcpu->lapic) >= 0;
+
+    return waits || machine_extint_pending(vcpu->vm->machine, vcpu->index);
 }
 
 static bool is_deaf(struct vcpu *vcpu)
@@ -442,14 +444,21 @@ static void offer(struct vcpu *vcpu)
     }
 }
 
+/* vm->lock held. */
+static NOINLINE void tick(struct vcpu *vcpu)
+{
+    struct vm_effects context = effects_of(vcpu->vm, vcpu->index);
+
+    machine_tick(vcpu->vm->machine, vcpu->index, &context.effects);
+}
+
 void vcpu_offer_interrupts(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
-    struct vm_effects context = effects_of(vm, vcpu->index);
 
     spin_lock(&vm->lock);
     if (rdtsc() >= vcpu->timer_deadline)
-        machine_tick(vm->machine, vcpu->index, &context.effects);
+        tick(vcpu);
     lapic_take_posted(vcpu->lapic);
     refresh_deadline(vcpu);
     offer(vcpu);
@@ -459,13 +468,11 @@ void vcpu_offer_interrupts(struct vcpu *vcpu)
 enum exit_kind vcpu_fast_deadline(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
-    struct vm_effects context;
 
     if (rdtsc() < vcpu->timer_deadline)
         return EXIT_NONE;
-    context = effects_of(vm, vcpu->index);
     spin_lock(&vm->lock);
-    machine_tick(vm->machine, vcpu->index, &context.effects);
+    tick(vcpu);
     refresh_deadline(vcpu);
     spin_unlock(&vm->lock);
     return EXIT_DEADLINE;

@@ -119,12 +119,9 @@ int lapic_highest_irr(const struct lapic *lapic)
     return highest_vector(lapic, LAPIC_IRR, lapic->irr_words & LAPIC_ALL_WORDS);
 }
 
-int lapic_take_raised(struct lapic *lapic)
+int lapic_raised(const struct lapic *lapic)
 {
-    u32 words = lapic->irr_words >> LAPIC_RAISED_SHIFT;
-
-    lapic->irr_words &= LAPIC_ALL_WORDS;
-    return highest_vector(lapic, LAPIC_IRR, words);
+    return highest_vector(lapic, LAPIC_IRR, lapic->irr_words >> LAPIC_RAISED_SHIFT);
 }
 
 int lapic_highest_isr(const struct lapic *lapic)
@@ -219,7 +216,7 @@ bool lapic_raise(struct lapic *lapic, u8 vector, bool level, struct effects *eff
         *tmr &= ~bit;
     if (!(*irr & bit)) {
         *irr |= bit;
-        *words |= (1U << LAPIC_RAISED_SHIFT | 1U) << vector / 32;
+        *words |= (1 | 1U << LAPIC_RAISED_SHIFT) << vector / 32;
         effects->ops->kick(effects, lapic->id);
     }
     return true;
@@ -582,7 +579,7 @@ bool lapic_msr_read(struct lapic *lapic, u32 msr, u64 *value, u64 tsc_hz, struct
 
 bool lapic_set_icr(struct lapic *lapic, u64 value)
 {
-    u32 high = value >> 32;
+    u32 high = value >> ICR_X2APIC_DESTINATION_SHIFT;
 
     if (!lapic_is_x2apic(lapic) || (u32)value & ~(ICR_WRITABLE | INTERRUPT_PENDING))
         return false;

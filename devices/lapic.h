@@ -90,7 +90,7 @@ struct lapic {
                          hardware that virtualises interrupts changes IRR at any time */
     /* Bit N: word N of posted, IRR, ISR may have a bit set; clear: it has none. Hardware that
      * virtualises interrupts knows nothing of it: lapic_hardware_delivers. Bit 8 + N of the first
-     * two: software has set a bit there since lapic_take_raised was last called. */
+     * two: software has set a bit there since lapic_hardware_delivers. */
     u16 posted_words, irr_words, isr_words;
     u8 sipi_vector;
     u8 wait_for_sipi; /* set by INIT on all but vCPU 0, cleared by the SIPI that it waits for */
@@ -125,17 +125,16 @@ int lapic_pending_vector(const struct lapic *lapic);
 int lapic_highest_irr(const struct lapic *lapic);
 int lapic_highest_isr(const struct lapic *lapic);
 
-/* From now on hardware may change IRR and ISR whenever the vCPU is in guest mode; to be said again
- * after each reset, as INIT is one. */
+/* The highest vector in IRR that software has raised since lapic_hardware_delivers, or -1. Not
+ * before lapic_take_posted. */
+int lapic_raised(const struct lapic *lapic);
+
+/* Hardware has been told what software has raised, and may change IRR and ISR from now on whenever
+ * the vCPU is in guest mode; to be said again after each reset, as INIT is one. */
 static inline void lapic_hardware_delivers(struct lapic *lapic)
 {
-    lapic->irr_words |= LAPIC_ALL_WORDS;
-    lapic->isr_words = LAPIC_ALL_WORDS;
+    lapic->irr_words = lapic->isr_words = LAPIC_ALL_WORDS;
 }
-
-/* The highest vector that software has raised since the last call and that is still in IRR, or -1:
- * what hardware that delivers interrupts has yet to be told. Not before lapic_take_posted. */
-int lapic_take_raised(struct lapic *lapic);
 
 /* Moves `vector` from IRR to ISR and updates PPR: the CPU took it. `vector` is what
  * lapic_pending_vector has said; after this, that says -1. */

@@ -26,6 +26,7 @@ enum lapic_error {
 enum icr_bits {
     ICR_LEVEL_ASSERT = 1 << 14,
     ICR_SHORTHAND_SHIFT = 18,
+    ICR_X2APIC_DESTINATION_SHIFT = 32,
 };
 
 enum icr_shorthand {

@@ -145,11 +145,27 @@ void machine_set_tsc_deadline(struct machine *machine, u32 vcpu, u64 deadline,
     lapic_timer_set_deadline(&machine->lapics[vcpu], deadline, machine->tsc_hz, effects);
 }
 
+/* What most IPIs are: fixed, to the vCPU of one APIC ID. */
+static bool is_plain_ipi(const struct machine *machine, u64 icr)
+{
+    return !((u32)icr & ~(u32)(INTERRUPT_VECTOR_MASK | ICR_LEVEL_ASSERT)) &&
+           (icr & INTERRUPT_VECTOR_MASK) >= INTERRUPT_VECTOR_MIN &&
+           icr >> ICR_X2APIC_DESTINATION_SHIFT < machine->vcpu_count;
+}
+
 bool machine_send_ipi(struct machine *machine, u32 vcpu, u64 icr, struct effects *effects)
 {
+    struct lapic *target;
+
     if (!lapic_set_icr(&machine->lapics[vcpu], icr))
         return false;
-    apic_bus_send_ipi(machine, vcpu, effects);
+    if (!is_plain_ipi(machine, icr)) {
+        apic_bus_send_ipi(machine, vcpu, effects);
+        return true;
+    }
+    target = &machine->lapics[icr >> ICR_X2APIC_DESTINATION_SHIFT];
+    if (lapic_is_enabled(target))
+        lapic_raise(target, icr & INTERRUPT_VECTOR_MASK, false, effects);
     return true;
 }
 

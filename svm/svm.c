@@ -282,11 +282,6 @@ static void enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
     svm_translate_exit(vcpu, exit);
 }
 
-static void flush(struct vcpu *vcpu)
-{
-    vcpu->hvm->flush = true;
-}
-
 static void set_tsc_offset(struct vcpu *vcpu, u64 offset)
 {
     vcpu->tsc_offset = offset;
@@ -312,7 +307,6 @@ static const struct hvm_ops svm_ops = {
     .can_inject = svm_can_inject,
     .inject = svm_inject,
     .request_window = svm_request_window,
-    .flush = flush,
     .set_tsc_offset = set_tsc_offset,
 };
 

@@ -165,9 +165,9 @@ static u8 highest_in_service(const struct lapic *lapic, u8 known)
 }
 
 /* As hardware has it, or what software has raised since, unless a reset has taken it away. */
-static u8 highest_requested(struct lapic *lapic, u8 known)
+static u8 highest_requested(const struct lapic *lapic, u8 known)
 {
-    int raised = lapic_take_raised(lapic);
+    int raised = lapic_raised(lapic);
 
     if (raised > known)
         return raised;
@@ -176,17 +176,33 @@ static u8 highest_requested(struct lapic *lapic, u8 known)
     return known;
 }
 
+static u16 interrupt_status(const struct lapic *lapic, u16 known)
+{
+    return highest_in_service(lapic, known >> STATUS_SERVICED_SHIFT) << STATUS_SERVICED_SHIFT |
+           highest_requested(lapic, (u8)known);
+}
+
 static void sync_interrupt_status(struct lapic *lapic)
 {
-    u64 known = vmread_unchecked(VMCS_GUEST_INTERRUPT_STATUS);
-    u64 status;
+    u16 known = (u16)vmread_unchecked(VMCS_GUEST_INTERRUPT_STATUS);
+    u16 status = interrupt_status(lapic, known);
 
     lapic_hardware_delivers(lapic);
-    status = (u64)highest_in_service(lapic, known >> STATUS_SERVICED_SHIFT)
-                 << STATUS_SERVICED_SHIFT |
-             highest_requested(lapic, known);
     if (status != known)
         vmwrite_unchecked(VMCS_GUEST_INTERRUPT_STATUS, status);
+}
+
+bool vmx_interrupt_waits(const struct vcpu *vcpu)
+{
+    const struct lapic *lapic = vcpu->lapic;
+    u32 status, class, priority;
+
+    if (!vmx_has(WORD_SECONDARY, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY))
+        return lapic_pending_vector(lapic) >= 0;
+    status = interrupt_status(lapic, (u16)vmread_unchecked(VMCS_GUEST_INTERRUPT_STATUS));
+    class = status >> 4 & 0xF;
+    priority = MAX(status >> 12, lapic_read(lapic, LAPIC_TPR) >> 4 & 0xF);
+    return class > priority;
 }
 
 /* An exit when the guest lowers TPR below the class of a vector that TPR holds back. */

@@ -556,7 +556,7 @@ static const struct hvm_ops vmx_ops = {
     .inject = vmx_inject,
     .request_window = vmx_request_window,
     .sync_interrupts = vmx_sync_interrupts,
-    .flush = vmx_flush,
+    .interrupt_waits = vmx_interrupt_waits,
     .set_tsc_offset = vmx_set_tsc_offset,
 };
 

@@ -202,6 +202,7 @@ void vmx_inject(struct vcpu *vcpu, enum event_type type, u8 vector, u32 error_co
 void vmx_inject_gp(struct vcpu *vcpu);
 void vmx_request_window(struct vcpu *vcpu, enum event_type type, bool wanted);
 bool vmx_sync_interrupts(struct vcpu *vcpu);
+bool vmx_interrupt_waits(const struct vcpu *vcpu);
 /* For the next entry and no other. */
 void vmx_write_event(struct queued_event *event);
 /* Queues again the event whose delivery the exit interrupted, if it did; or what caused the

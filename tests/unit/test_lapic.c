@@ -817,11 +817,11 @@ static void test_summaries_agree_with_the_registers(void **state)
     for (u32 i = 0; i < ARRAY_SIZE(vectors); i++) {
         ipi(TO_SELF | vectors[i], 0);
         assert_int_equal(lapic_highest_irr(l), vectors[i]);
-        assert_int_equal(l->irr_words, 1U << vectors[i] / 32);
+        assert_int_equal(l->irr_words & LAPIC_ALL_WORDS, 1U << vectors[i] / 32);
         lapic_accept(l, vectors[i]);
         assert_int_equal(lapic_highest_irr(l), -1);
         assert_int_equal(lapic_highest_isr(l), vectors[i]);
-        assert_int_equal(l->irr_words, 0);
+        assert_int_equal(l->irr_words & LAPIC_ALL_WORDS, 0);
     }
     assert_int_equal(l->isr_words, LAPIC_ALL_WORDS);
     for (u32 i = ARRAY_SIZE(vectors); i-- > 0;) {
@@ -858,6 +858,59 @@ static void test_self_ipi_by_itself(void **state)
     assert_int_equal(lapic_highest_irr(lapic(0)), -1);
     assert_true(wrmsr(MSR_X2APIC_FIRST + (LAPIC_ESR >> 4), 0));
     assert_int_equal(lapic_read(lapic(0), LAPIC_ESR), ESR_RECEIVE_ILLEGAL_VECTOR);
+}
+
+#define SENT(icr, destination)                                                                     \
+    machine_send_ipi(f.machine, 0, (u64)(destination) << 32 | (icr), &f.effects)
+
+/* ICR as core/ writes it: to one, to nobody, to several, to one that is off, and refused. */
+static void test_icr_by_itself(void **state)
+{
+    assert_false(SENT(0x91, 1)); /* in xAPIC mode */
+    x2apic_all();
+    assert_true(SENT(0x91, 1));
+    assert_int_equal(received(0x91), 1 << 1);
+    assert_true(SENT(0x4091, 0));
+    assert_int_equal(received(0x91), 1 << 0);
+    assert_int_equal(lapic_read(lapic(0), LAPIC_ICR_LOW), 0x4091);
+    assert_true(SENT(0x92, FIXTURE_CPUS));
+    assert_int_equal(received(0x92), 0);
+    assert_true(SENT(0x93, UINT32_MAX));
+    assert_int_equal(received(0x93), (1 << FIXTURE_CPUS) - 1);
+    assert_true(SENT(0x894, 1 << 2)); /* logical */
+    assert_int_equal(received(0x94), 1 << 2);
+    assert_false(SENT(0x200095, 1));
+    assert_int_equal(received(0x95), 0);
+    assert_true(SENT(0x0F, 1));
+    assert_true(wrmsr(MSR_X2APIC_FIRST + (LAPIC_ESR >> 4), 0));
+    assert_int_equal(lapic_read(lapic(0), LAPIC_ESR), ESR_SEND_ILLEGAL_VECTOR);
+    f.cpu = 1;
+    assert_true(wrmsr(MSR_IA32_APIC_BASE, LAPIC_BASE_DEFAULT));
+    assert_true(SENT(0x96, 1));
+    assert_int_equal(received(0x96), 0);
+}
+
+/* What hardware that delivers by itself has yet to be told. */
+static void test_raised_since_hardware_was_told(void **state)
+{
+    static const struct effects_ops quiet = {.kick = ignore_kick};
+    struct lapic *l = lapic(0);
+
+    x2apic_all();
+    machine_self_ipi(f.machine, 0, 0x41, &f.effects);
+    assert_int_equal(lapic_raised(l), 0x41);
+    lapic_hardware_delivers(l);
+    assert_int_equal(lapic_raised(l), -1);
+    assert_int_equal(lapic_highest_irr(l), 0x41);
+    machine_self_ipi(f.machine, 0, 0x33, &f.effects);
+    assert_int_equal(lapic_raised(l), 0x33);
+    f.effects.ops = &quiet;
+    f.effects.vcpu = 1;
+    assert_true(lapic_raise(l, 0x57, false, &f.effects));
+    assert_int_equal(lapic_raised(l), 0x33);
+    lapic_take_posted(l);
+    assert_int_equal(lapic_raised(l), 0x57);
+    assert_int_equal(lapic_highest_irr(l), 0x57);
 }
 
 int main(void)
@@ -898,6 +951,8 @@ int main(void)
         LAPIC_TEST(test_summaries_agree_with_the_registers),
         LAPIC_TEST(test_hardware_may_move_interrupts),
         LAPIC_TEST(test_self_ipi_by_itself),
+        LAPIC_TEST(test_icr_by_itself),
+        LAPIC_TEST(test_raised_since_hardware_was_told),
     };
 
     return cmocka_run_group_tests_name("lapic", tests, NULL, NULL);

@@ -320,12 +320,12 @@ static void asids_come_in_generations(void **state)
     assert_int_equal(seen.control.asid, 1);
     assert_int_equal(seen.control.tlb_control, TLB_KEEP);
     for (u32 asid = 2; asid < ASIDS; asid++) {
-        svm_ops.flush(&vcpu);
+        vcpu.hvm->flush = true;
         run(interrupted);
         assert_int_equal(seen.control.asid, asid);
         assert_int_equal(seen.control.tlb_control, TLB_KEEP);
     }
-    svm_ops.flush(&vcpu);
+    vcpu.hvm->flush = true;
     run(interrupted);
     assert_int_equal(seen.control.asid, 1);
     assert_int_equal(seen.control.tlb_control, TLB_FLUSH_ALL);
@@ -346,7 +346,7 @@ static void flush_by_asid_keeps_the_asid(void **state)
 {
     svm_cpuid.features = SVM_FLUSH_BY_ASID;
     run(interrupted);
-    svm_ops.flush(&vcpu);
+    vcpu.hvm->flush = true;
     run(interrupted);
     assert_int_equal(seen.control.asid, 1);
     assert_int_equal(seen.control.tlb_control, TLB_FLUSH_THIS_ASID);
