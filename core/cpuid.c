@@ -245,17 +245,17 @@ void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count, u64 tsc_hz, 
 
 u64 vcpu_cr4_allowed(const struct vcpu *vcpu)
 {
-    return vcpu->vm->cpuid->cr4_allowed;
+    return vcpu->vm->cpuid.cr4_allowed;
 }
 
 u64 vcpu_cr4_withheld(const struct vcpu *vcpu)
 {
-    return vcpu->vm->cpuid->cr4_withheld;
+    return vcpu->vm->cpuid.cr4_withheld;
 }
 
 u64 vcpu_efer_allowed(const struct vcpu *vcpu)
 {
-    return vcpu->vm->cpuid->efer_allowed;
+    return vcpu->vm->cpuid.efer_allowed;
 }
 
 static struct cpuid_result topology(const struct vcpu *vcpu, u32 level)
@@ -306,7 +306,7 @@ static u32 xsave_compacted_size(const struct cpuid_policy *policy, u64 xcr0)
 
 static struct cpuid_result computed(struct vcpu *vcpu, u32 leaf, u32 subleaf)
 {
-    const struct cpuid_policy *policy = vcpu->vm->cpuid;
+    const struct cpuid_policy *policy = &vcpu->vm->cpuid;
     struct cpuid_result r = policy->basic[leaf];
 
     switch (leaf) {
@@ -337,7 +337,7 @@ static struct cpuid_result computed(struct vcpu *vcpu, u32 leaf, u32 subleaf)
 
 static struct cpuid_result answer(struct vcpu *vcpu, u32 leaf, u32 subleaf)
 {
-    const struct cpuid_policy *policy = vcpu->vm->cpuid;
+    const struct cpuid_policy *policy = &vcpu->vm->cpuid;
     struct cpuid_result r = {0};
 
     if (leaf <= policy->basic_max)
@@ -373,7 +373,7 @@ static NOINLINE void set_answer(struct vcpu *vcpu, u32 leaf)
 
 enum exit_kind vcpu_fast_cpuid(struct vcpu *vcpu)
 {
-    const struct cpuid_policy *policy = vcpu->vm->cpuid;
+    const struct cpuid_policy *policy = &vcpu->vm->cpuid;
     u32 leaf = vcpu->gpr[GPR_RAX];
 
     if (leaf <= policy->basic_max && !(COMPUTED_LEAVES & BIT(leaf)))

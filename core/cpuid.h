@@ -26,8 +26,6 @@ struct cpuid_policy {
     u64 cr4_allowed, cr4_withheld, efer_allowed;
 };
 
-_Static_assert(sizeof(struct cpuid_policy) <= 4096, "one page");
-
 /* vcpu_fast_cpuid (core/hvm.h) answers by it. `kvm_features` are pv_features'. */
 void cpuid_policy_init(struct cpuid_policy *policy, u32 vcpu_count, u64 tsc_hz, u32 kvm_features);
 

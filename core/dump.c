@@ -63,7 +63,7 @@ static void dump_trace(const struct vcpu *vcpu)
 
 void vcpu_capture(struct vcpu *vcpu)
 {
-    struct vcpu_capture *capture = &vcpu->capture;
+    struct vcpu_capture *capture = vcpu->capture;
 
     spin_lock(&vcpu->vm->lock);
     host.hvm->save_state(vcpu, &capture->state);

@@ -9,7 +9,8 @@
  * bytes at RIP, the last exits. The owner, vCPU attached; `exit` may be NULL. */
 void vcpu_dump(struct vcpu *vcpu, const struct exit *exit, const char *reason);
 
-/* Fills vcpu->capture. Any CPU, vCPU attached, its partition's host address space in CR3. */
+/* Fills vcpu->capture, which is there. Any CPU, vCPU attached, its partition's host address space
+ * in CR3. */
 void vcpu_capture(struct vcpu *vcpu);
 
 #endif

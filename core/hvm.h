@@ -85,6 +85,7 @@ struct hvm_report {
 struct hvm_ops {
     const char *name; /* "VT-x" or "AMD-V" */
     const struct page_table_format *nested_format;
+    u64 vcpu_size; /* bytes of struct hvm_vcpu */
 
     /* True when this CPU is of the backend's vendor family or has its feature bit in CPUID. When
      * true, fills the report; touches no MSR that CPUID does not announce. Called once, on the
@@ -96,8 +97,8 @@ struct hvm_ops {
      * own. */
     bool (*cpu_on)(struct cpu *cpu);
 
-    /* Allocates (vm_alloc) and frees what the backend keeps for a vCPU (vcpu->hvm). CPU 0; false
-     * when memory is short. vcpu_free: after detach. */
+    /* Fills vcpu->hvm, which is zeroed, and allocates (vm_alloc) and frees what else the backend
+     * keeps for a vCPU. CPU 0; false when memory is short. vcpu_free: after detach. */
     bool (*vcpu_init)(struct vcpu *vcpu);
     void (*vcpu_free)(struct vcpu *vcpu);
 
@@ -150,7 +151,7 @@ struct hvm_ops {
     void (*set_tsc_offset)(struct vcpu *vcpu, u64 offset);
 };
 
-_Static_assert(sizeof(struct hvm_ops) / sizeof(void *) - 2 < 20, "fewer than twenty functions");
+_Static_assert(sizeof(struct hvm_ops) / sizeof(void *) - 3 < 20, "fewer than twenty functions");
 
 /* A backend announces its table with this, and nothing outside its folder names it. */
 #define HVM_BACKEND(ops)                                                                           \

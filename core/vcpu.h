@@ -65,7 +65,7 @@ struct vcpu_msrs {
     bool eoi_offered;  /* by pv_offer_eoi, and not yet taken back */
 };
 
-/* A vCPU as it was at one moment, for the monitor. Under vm->lock. */
+/* A vCPU as it was at one moment, for the monitor. Under vm->lock; a page of its own. */
 struct vcpu_capture {
     bool done;
     u8 code_size;
@@ -88,7 +88,7 @@ struct vcpu {
     u64 tsc_offset;
     u64 xcr0; /* the guest's; in the register while attached */
     u64 xss;
-    void *xsave_area; /* page-aligned, cpu_features.xsave_size bytes */
+    void *xsave_area; /* cpu_features.xsave_size bytes */
     struct vcpu_msrs msrs;
 
     u32 requests;          /* enum vcpu_request; atomic */
@@ -125,9 +125,7 @@ struct vcpu {
     u8 insn_length; /* of the instruction that vcpu_fast_memory has carried out */
     struct decoded decoded[1 << DECODED_BITS];
 
-    struct vcpu_capture capture;
+    struct vcpu_capture *capture; /* NULL: never asked for */
 };
-
-_Static_assert(sizeof(struct vcpu) <= 4096, "one page");
 
 #endif

@@ -98,21 +98,67 @@ static u64 pages_of(u64 size)
     return DIV_ROUND_UP(size, PAGE_SIZE);
 }
 
+/* A vCPU and behind it, in lines of the cache of its own, what the backend keeps for it. */
+static u64 vcpu_own_size(void)
+{
+    return ALIGN_UP(sizeof(struct vcpu), CACHE_LINE_SIZE);
+}
+
+static u64 vcpu_size(void)
+{
+    return vcpu_own_size() + ALIGN_UP(host.hvm->vcpu_size, CACHE_LINE_SIZE);
+}
+
+/* What a small partition has lies together: its first vCPU, the table of all, and the machine,
+ * whose LAPICs begin the next page. */
+static u64 parts_before_lapics(u32 count)
+{
+    return ALIGN_UP(vcpu_size() + count * sizeof(struct vcpu *) + offsetof(struct machine, lapics),
+                    PAGE_SIZE);
+}
+
+static u64 parts_pages(u32 count)
+{
+    return parts_before_lapics(count) / PAGE_SIZE + count * pages_of(sizeof(struct lapic));
+}
+
+static bool make_shared_parts(struct vm *vm, u32 count)
+{
+    u8 *parts = vm_alloc(vm, parts_pages(count));
+
+    if (!parts)
+        return false;
+    vm->parts = parts;
+    vm->vcpus = (struct vcpu **)(parts + vcpu_size());
+    vm->machine =
+        (struct machine *)(parts + parts_before_lapics(count) - offsetof(struct machine, lapics));
+    return true;
+}
+
+/* In the LAPIC's page, unless the CPU has more state than that has room for. */
+static void *make_xsave_area(struct vm *vm, struct lapic *lapic)
+{
+    if (host.features.xsave_size <= sizeof(lapic->spare))
+        return lapic->spare;
+    return vm_alloc(vm, pages_of(host.features.xsave_size));
+}
+
 static bool make_vcpu(struct vm *vm, u32 index)
 {
-    struct vcpu *vcpu = vm_alloc(vm, 1);
+    struct vcpu *vcpu = index == 0 ? vm->parts : vm_alloc(vm, pages_of(vcpu_size()));
 
     if (!vcpu)
         return false;
     vm->vcpus[index] = vcpu;
     vm->vcpu_count = index + 1;
     vcpu->vm = vm;
+    vcpu->hvm = (struct hvm_vcpu *)((u8 *)vcpu + vcpu_own_size());
     vcpu->index = index;
     vcpu->lapic = &vm->machine->lapics[index];
     vcpu->code.linear = GUEST_CODE_NOWHERE;
     list_init(&vcpu->mail);
     list_init(&vcpu->run);
-    vcpu->xsave_area = vm_alloc(vm, pages_of(host.features.xsave_size));
+    vcpu->xsave_area = make_xsave_area(vm, vcpu->lapic);
     vcpu->cpu = sched_place(vm);
     if (!vcpu->xsave_area || !vcpu->cpu || !host.hvm->vcpu_init(vcpu))
         return false;
@@ -134,12 +180,9 @@ bool vm_make_parts(struct vm *vm)
         return false;
     if (!console_prepare(&vm->console))
         return false;
-    vm->machine = vm_alloc(vm, pages_of(machine_size(count)));
-    vm->vcpus = vm_alloc(vm, pages_of(count * sizeof(vm->vcpus[0])));
-    vm->cpuid = vm_alloc(vm, pages_of(sizeof(*vm->cpuid)));
-    if (!vm->machine || !vm->vcpus || !vm->cpuid)
+    if (!make_shared_parts(vm, count))
         return false;
-    cpuid_policy_init(vm->cpuid, count, vm->tsc_hz, pv_features(vm));
+    cpuid_policy_init(&vm->cpuid, count, vm->tsc_hz, pv_features(vm));
     for (u32 i = 0; i < count; i++)
         if (!make_vcpu(vm, i))
             return false;
@@ -154,24 +197,23 @@ static void free_vcpu(struct vm *vm, struct vcpu *vcpu)
         host.hvm->vcpu_free(vcpu);
     }
     statistics_add(&vm->retired, &vcpu->statistics);
-    vm_free(vm, vcpu->xsave_area, pages_of(host.features.xsave_size));
-    vm_free(vm, vcpu, 1);
+    if (vcpu->xsave_area != vcpu->lapic->spare)
+        vm_free(vm, vcpu->xsave_area, pages_of(host.features.xsave_size));
+    vm_free(vm, vcpu->capture, 1);
+    if (vcpu->index > 0)
+        vm_free(vm, vcpu, pages_of(vcpu_size()));
 }
 
 void vm_free_parts(struct vm *vm)
 {
-    u32 count = vm->vcpu_limit;
-
     spin_lock(&vm->lock);
     for (u32 i = 0; i < vm->vcpu_count; i++)
         free_vcpu(vm, vm->vcpus[i]);
-    vm_free(vm, vm->vcpus, pages_of(count * sizeof(vm->vcpus[0])));
-    vm_free(vm, vm->machine, pages_of(machine_size(count)));
-    vm_free(vm, vm->cpuid, pages_of(sizeof(*vm->cpuid)));
+    vm_free(vm, vm->parts, parts_pages(vm->vcpu_limit));
+    vm->parts = NULL;
     vm->vcpus = NULL;
     vm->vcpu_count = 0;
     vm->machine = NULL;
-    vm->cpuid = NULL;
     spin_unlock(&vm->lock);
 }
 

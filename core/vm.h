@@ -7,6 +7,7 @@
 
 #include "core/config.h"
 #include "core/console.h"
+#include "core/cpuid.h"
 #include "core/vcpu.h"
 #include "devices/machine.h"
 #include "lib/arith.h"
@@ -52,7 +53,6 @@ enum top_value {
     TOP_VALUES,
 };
 
-struct cpuid_policy;
 /* A start or teardown under way (core/lifecycle.c); CPU 0's alone. */
 struct lifecycle_work {
     struct list node;
@@ -89,11 +89,12 @@ struct vm {
                          does, and that has been told; atomic */
     u64 hang_cycles;  /* its guest_cycles when hang_due was set */
 
+    void *parts;         /* that lie together, see vm_make_parts */
     struct vcpu **vcpus; /* machine->vcpu_count of them; NULL while stopped */
     u32 vcpu_count;
     u32 vcpu_limit; /* that there is room for; the configuration may have another number by now */
     struct guest_memory memory;
-    struct cpuid_policy *cpuid;
+    struct cpuid_policy cpuid;
     u32 pv;           /* enum pv_offer: what it was started with */
     u64 tsc_hz;       /* of its virtual CPUs */
     u64 tsc_ratio;    /* guest ticks a host tick, TSC_RATIO_BITS of them fraction; 0: one to one */

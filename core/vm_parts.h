@@ -10,7 +10,7 @@
 
 #define VM_PAGES DIV_ROUND_UP(sizeof(struct vm), PAGE_SIZE)
 
-/* Allocates machine, vCPUs, CPUID policy and empty page tables. False when memory is short or no
+/* Allocates machine, vCPUs and empty page tables. False when memory is short or no
  * CPU is allowed; vm_free_parts frees what there is in any case. */
 bool vm_make_parts(struct vm *vm);
 void vm_free_parts(struct vm *vm);

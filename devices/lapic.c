@@ -252,7 +252,7 @@ static void reset_registers(struct lapic *lapic)
 
 void lapic_init(struct lapic *lapic, u32 id)
 {
-    memset(lapic, 0, sizeof *lapic);
+    memset(lapic, 0, offsetof(struct lapic, spare));
     lapic->id = id;
     lapic->apic_base = LAPIC_BASE_DEFAULT | APIC_BASE_ENABLE | (id == 0 ? APIC_BASE_BSP : 0);
     lapic->wait_for_sipi = id != 0;

@@ -14,6 +14,7 @@
 
 #define LAPIC_BASE_DEFAULT 0xFEE00000ULL
 #define LAPIC_SIZE         4096ULL
+#define LAPIC_OWN_SIZE     1152  /* of the page, in whole lines of the cache */
 #define LAPIC_ALL_WORDS    0xFFU /* eight of 32 bits in IRR and ISR */
 #define LAPIC_RAISED_SHIFT 8
 
@@ -95,10 +96,12 @@ struct lapic {
     u8 sipi_vector;
     u8 wait_for_sipi; /* set by INIT on all but vCPU 0, cleared by the SIPI that it waits for */
     u8 timer_mode;    /* the mode last written to LVT_TIMER, in place */
-    u8 reserved[4096 - 1024 - 4 - 4 - 5 * 8 - 8 * 4 - 3 * 2 - 4 - 3];
-} __attribute__((aligned(4096)));
 
-_Static_assert(sizeof(struct lapic) == 4096, "one page");
+    /* The rest of the page is not the LAPIC's, but who allocates it may use it. */
+    u8 spare[LAPIC_SIZE - LAPIC_OWN_SIZE] __attribute__((aligned(CACHE_LINE_SIZE)));
+};
+
+_Static_assert(sizeof(struct lapic) == LAPIC_SIZE, "one page");
 _Static_assert(offsetof(struct lapic, id) == 1024, "hardware's part is the first KiB");
 
 static inline u32 lapic_read(const struct lapic *lapic, enum lapic_register which)

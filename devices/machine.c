@@ -7,11 +7,9 @@
 #include "lib/arith.h"
 #include "lib/string.h"
 
-_Static_assert(sizeof(struct machine) % 4096 == 0, "lapics[] is page-aligned");
-
 size_t machine_size(u32 vcpu_count)
 {
-    return sizeof(struct machine) + vcpu_count * sizeof(struct lapic);
+    return offsetof(struct machine, lapics) + vcpu_count * sizeof(struct lapic);
 }
 
 /* ---- interrupts ----------------------------------------------------------------------------- */
@@ -264,7 +262,7 @@ static void reset_board(struct machine *machine, u64 now)
 void machine_init(struct machine *machine, u32 vcpu_count, u64 tsc_hz, u64 unix_seconds,
                   s32 exit_port)
 {
-    memset(machine, 0, machine_size(vcpu_count));
+    memset(machine, 0, offsetof(struct machine, lapics));
     machine->tsc_hz = tsc_hz;
     machine->vcpu_count = vcpu_count;
     machine->exit_port = exit_port;

@@ -37,10 +37,11 @@ struct machine {
     u16 isa_lines;   /* levels of the interrupt lines */
     u32 pci_address; /* CF8h: reads back, no device answers */
 
-    struct lapic lapics[]; /* page-aligned */
+    struct lapic lapics[];
 };
 
-/* Bytes of a machine with `vcpu_count` vCPUs; allocate it aligned to 4096. */
+/* Bytes of a machine with `vcpu_count` vCPUs. Hardware that virtualises LAPICs wants lapics[] to be
+ * aligned to 4096. */
 size_t machine_size(u32 vcpu_count);
 
 /* Power-on state. `unix_seconds` is the wall clock's time now, for the RTC. */

@@ -26,6 +26,8 @@ typedef u64 paddr_t;
 
 #define BIT(n) (1UL << (n))
 
+#define CACHE_LINE_SIZE 64
+
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 #define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))

@@ -667,10 +667,11 @@ static void dump_vcpu(struct request *request, struct vcpu *vcpu)
         {"vCPU",  "index", VALUE_COUNT},
         {"State", "state", VALUE_TEXT },
     };
-    struct vcpu_capture capture;
+    struct vcpu_capture capture = {0};
 
     spin_lock(&vcpu->vm->lock);
-    capture = vcpu->capture;
+    if (vcpu->capture != NULL) /* else it has been stopped and started meanwhile */
+        capture = *vcpu->capture;
     spin_unlock(&vcpu->vm->lock);
     output_open(&request->output, NULL, '{');
     request_fields(request, columns,
@@ -686,17 +687,25 @@ static void dump_vcpu(struct request *request, struct vcpu *vcpu)
     output_close(&request->output, '{');
 }
 
-static void ask_for_captures(struct request *request)
+/* Each vCPU keeps its page for the next time. False when memory is short. */
+static bool ask_for_captures(struct request *request)
 {
     struct vm *vm = request->vm;
 
     request->before = vm->starts;
     for (u32 i = 0; i < vm->vcpu_count; i++) {
+        struct vcpu *vcpu = vm->vcpus[i];
+
+        if (vcpu->capture == NULL)
+            vcpu->capture = vm_alloc(vm, 1);
+        if (vcpu->capture == NULL)
+            return false;
         spin_lock(&vm->lock);
-        vm->vcpus[i]->capture.done = false;
+        vcpu->capture->done = false;
         spin_unlock(&vm->lock);
-        vcpu_post(vm->vcpus[i], REQUEST_CAPTURE);
+        vcpu_post(vcpu, REQUEST_CAPTURE);
     }
+    return true;
 }
 
 /* Those that are parked are CPU 0's to look at, the others answer when they can. */
@@ -708,7 +717,7 @@ static bool have_captures(struct vm *vm)
         if (vm->state != VM_RUNNING)
             sched_capture_parked(vm->vcpus[i]);
         spin_lock(&vm->lock);
-        all = all && vm->vcpus[i]->capture.done;
+        all = all && vm->vcpus[i]->capture->done;
         spin_unlock(&vm->lock);
     }
     return all;
@@ -727,8 +736,8 @@ static enum progress begin_dump(struct request *request)
         return COMMAND_WAITING;
     if (fail_without_vcpus(request))
         return COMMAND_DONE;
-    if (request->step == 0 || request->before != vm->starts)
-        ask_for_captures(request);
+    if ((request->step == 0 || request->before != vm->starts) && !ask_for_captures(request))
+        return request_fail(request, "no memory to dump '%s' into", vm->config.name);
     if (!have_captures(vm))
         return COMMAND_WAITING;
     output_begin(&request->output);

@@ -101,16 +101,9 @@ static bool cpu_on(struct cpu *cpu)
 
 static bool vcpu_init(struct vcpu *vcpu)
 {
-    struct hvm_vcpu *hvm = vm_alloc(vcpu->vm, 1);
-
-    if (!hvm)
+    vcpu->hvm->vmcb = vm_alloc(vcpu->vm, 1);
+    if (!vcpu->hvm->vmcb)
         return false;
-    hvm->vmcb = vm_alloc(vcpu->vm, 1);
-    if (!hvm->vmcb) {
-        vm_free(vcpu->vm, hvm, 1);
-        return false;
-    }
-    vcpu->hvm = hvm;
     svm_set_controls(vcpu);
     return true;
 }
@@ -118,8 +111,6 @@ static bool vcpu_init(struct vcpu *vcpu)
 static void vcpu_free(struct vcpu *vcpu)
 {
     vm_free(vcpu->vm, vcpu->hvm->vmcb, 1);
-    vm_free(vcpu->vm, vcpu->hvm, 1);
-    vcpu->hvm = NULL;
 }
 
 static void set_optional_controls(struct vmcb *vmcb)
@@ -291,6 +282,7 @@ static void set_tsc_offset(struct vcpu *vcpu, u64 offset)
 static const struct hvm_ops svm_ops = {
     .name = "AMD-V",
     .nested_format = &page_format_x86,
+    .vcpu_size = sizeof(struct hvm_vcpu),
     .probe = svm_probe,
     .cpu_on = cpu_on,
     .vcpu_init = vcpu_init,

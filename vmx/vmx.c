@@ -10,8 +10,7 @@
 #include "mm/pool.h"
 #include "vmx/msr.h"
 
-#define HVM_CPU_PAGES  DIV_ROUND_UP(sizeof(struct hvm_cpu), PAGE_SIZE)
-#define HVM_VCPU_PAGES DIV_ROUND_UP(sizeof(struct hvm_vcpu), PAGE_SIZE)
+#define HVM_CPU_PAGES DIV_ROUND_UP(sizeof(struct hvm_cpu), PAGE_SIZE)
 
 /* What KVM and Xen use too: a loop is PAUSEs at most GAP cycles apart, for WINDOW cycles. */
 #define PLE_GAP    128
@@ -24,7 +23,6 @@
 _Static_assert(GPR_RAX == 0 && GPR_RCX == 1 && GPR_RDX == 2 && GPR_RBX == 3 && GPR_RBP == 5 &&
                    GPR_RSI == 6 && GPR_RDI == 7 && GPR_R8 == 8 && GPR_R15 == 15,
                "entry.asm relies on it");
-_Static_assert(offsetof(struct hvm_vcpu, vmcs) == 0, "page-aligned with its allocation");
 
 static const u32 switched_msrs[SWITCHED_MSR_COUNT] = {
     [SWITCHED_STAR] = MSR_STAR,
@@ -68,21 +66,19 @@ static bool vmxon(paddr_t region)
     return !failed;
 }
 
-static void vmclear(struct vmcs *vmcs)
+static void vmclear(const paddr_t *vmcs)
 {
-    paddr_t region = pool_physical(vmcs);
     bool failed;
 
-    __asm__ volatile("vmclear %1" : "=@ccbe"(failed) : "m"(region) : "memory");
+    __asm__ volatile("vmclear %1" : "=@ccbe"(failed) : "m"(*vmcs) : "memory");
     ASSERT(!failed);
 }
 
-static void vmptrld(struct vmcs *vmcs)
+static void vmptrld(const paddr_t *vmcs)
 {
-    paddr_t region = pool_physical(vmcs);
     bool failed;
 
-    __asm__ volatile("vmptrld %1" : "=@ccbe"(failed) : "m"(region) : "memory");
+    __asm__ volatile("vmptrld %1" : "=@ccbe"(failed) : "m"(*vmcs) : "memory");
     ASSERT(!failed);
 }
 
@@ -210,18 +206,19 @@ static bool map_apic_access_page(struct vcpu *vcpu, struct hvm_vcpu *hvm)
 
 static bool vmx_vcpu_init(struct vcpu *vcpu)
 {
-    struct hvm_vcpu *hvm = vm_alloc(vcpu->vm, HVM_VCPU_PAGES);
+    struct hvm_vcpu *hvm = vcpu->hvm;
+    struct vmcs *vmcs = vm_alloc(vcpu->vm, 1);
 
-    if (!hvm)
+    if (!vmcs)
         return false;
     if (!map_apic_access_page(vcpu, hvm)) {
-        vm_free(vcpu->vm, hvm, HVM_VCPU_PAGES);
+        vm_free(vcpu->vm, vmcs, 1);
         return false;
     }
     if (vmx_has(WORD_SECONDARY, SECONDARY_VPID))
         hvm->vpid = vpid_alloc();
-    hvm->vmcs.revision = vmx_used.revision;
-    vcpu->hvm = hvm;
+    vmcs->revision = vmx_used.revision;
+    hvm->vmcs = pool_physical(vmcs);
     return true;
 }
 
@@ -236,8 +233,7 @@ static void vmx_vcpu_free(struct vcpu *vcpu)
         vm_free(vcpu->vm, hvm->apic_access_page, 1);
     }
     vpid_free(hvm->vpid);
-    vm_free(vcpu->vm, hvm, HVM_VCPU_PAGES);
-    vcpu->hvm = NULL;
+    vm_free(vcpu->vm, pool_virtual(hvm->vmcs), 1);
 }
 
 /* ---- the constant part of a VMCS --------------------------------------------------------- */
@@ -539,6 +535,7 @@ static void vmx_enter(struct vcpu *vcpu, u64 deadline, struct exit *exit)
 static const struct hvm_ops vmx_ops = {
     .name = "VT-x",
     .nested_format = &page_format_ept,
+    .vcpu_size = sizeof(struct hvm_vcpu),
     .probe = vmx_probe,
     .cpu_on = vmx_cpu_on,
     .vcpu_init = vmx_vcpu_init,

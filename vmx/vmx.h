@@ -87,7 +87,7 @@ struct queued_event {
 };
 
 struct hvm_vcpu {
-    struct vmcs vmcs;
+    paddr_t vmcs; /* a page */
 
     bool prepared; /* the VMCS has its constant part */
     bool attached;

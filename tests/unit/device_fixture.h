@@ -64,7 +64,7 @@ static int fixture_setup(void **state)
 {
     memset(&f, 0, sizeof f);
     f.effects.ops = &fixture_ops;
-    f.machine = aligned_alloc(4096, machine_size(FIXTURE_CPUS));
+    f.machine = aligned_alloc(CACHE_LINE_SIZE, machine_size(FIXTURE_CPUS));
     memset(f.machine, 0xA5, machine_size(FIXTURE_CPUS));
     machine_init(f.machine, FIXTURE_CPUS, TSC_HZ, UNIX_TIME, EXIT_PORT);
     return 0;

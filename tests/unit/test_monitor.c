@@ -65,6 +65,8 @@ struct host host;
 struct cpu **cpus = paper_cpu_table;
 u32 cpu_count = 2;
 
+static bool short_of_memory;
+
 static struct vm *add_vm(const char *name, enum vm_state state)
 {
     struct vm *vm = calloc(1, sizeof(*vm));
@@ -86,11 +88,19 @@ static struct vm *add_vm(const char *name, enum vm_state state)
     return vm;
 }
 
+void *vm_alloc(struct vm *vm, u64 pages)
+{
+    assert_int_equal(pages, 1);
+    return short_of_memory ? NULL : calloc(1, sizeof(struct vcpu_capture));
+}
+
 static void free_vm(struct vm *vm)
 {
     console_free(&vm->console);
-    if (vm->vcpus != NULL)
+    if (vm->vcpus != NULL) {
+        free(vm->vcpus[0]->capture);
         free(vm->vcpus[0]);
+    }
     free(vm->vcpus);
     free(vm);
 }
@@ -276,9 +286,9 @@ void vcpu_post(struct vcpu *vcpu, u32 requests)
 
 void sched_capture_parked(struct vcpu *vcpu)
 {
-    vcpu->capture.trace_next = vcpu->trace_next;
-    memcpy(vcpu->capture.trace, vcpu->trace, sizeof(vcpu->trace));
-    vcpu->capture.done = true;
+    vcpu->capture->trace_next = vcpu->trace_next;
+    memcpy(vcpu->capture->trace, vcpu->trace, sizeof(vcpu->trace));
+    vcpu->capture->done = true;
 }
 
 bool vm_settled(const struct vm *vm)
@@ -1209,7 +1219,7 @@ static void test_exits(void **state)
 static void test_dump(void **state)
 {
     struct vm *vm = add_vm("web", VM_CRASHED);
-    struct vcpu_capture *capture = &vm->vcpus[0]->capture;
+    struct vcpu_capture *capture = vm->vcpus[0]->capture = vm_alloc(vm, 1);
     const char *text, *older;
 
     strcpy(vm->message, "triple fault");
@@ -1245,7 +1255,8 @@ static void test_dump_of_a_running_one_waits_for_its_owner(void **state)
 {
     struct vm *vm = add_vm("web", VM_RUNNING);
 
-    vm->vcpus[0]->capture.done = true; /* of an earlier dump */
+    vm->vcpus[0]->capture = vm_alloc(vm, 1);
+    vm->vcpus[0]->capture->done = true; /* of an earlier dump */
     clear();
     type("dump web\r");
     REFUSE("rax");
@@ -1255,10 +1266,19 @@ static void test_dump_of_a_running_one_waits_for_its_owner(void **state)
     settle();
     REFUSE("rax");
     assert_int_equal(vm->vcpus[0]->requests, REQUEST_CAPTURE);
-    vm->vcpus[0]->capture.done = true;
+    vm->vcpus[0]->capture->done = true;
     settle();
     EXPECT("rax");
     EXPECT("\r" PROMPT);
+}
+
+static void test_dump_without_memory(void **state)
+{
+    add_vm("web", VM_RUNNING);
+    short_of_memory = true;
+    assert_non_null(strstr(answer("dump web"), "no memory to dump 'web' into"));
+    short_of_memory = false;
+    settle();
 }
 
 static void test_what_is_done_at_once(void **state)
@@ -1955,6 +1975,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_exits),
     TEST(test_dump),
     TEST(test_dump_of_a_running_one_waits_for_its_owner),
+    TEST(test_dump_without_memory),
     TEST(test_what_is_done_at_once),
     TEST(test_metrics),
     TEST(test_metrics_of_many_vcpus),

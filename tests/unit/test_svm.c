@@ -41,6 +41,7 @@ static struct vm vm;
 static struct lapic lapic;
 static struct cpu cpu[2];
 static struct hvm_cpu hvm_cpu[2];
+static struct hvm_vcpu hvm_vcpu;
 static struct vcpu vcpu;
 static struct vmcb *vmcb;
 
@@ -275,6 +276,8 @@ static int set_up(void **state)
     vcpu.vm = &vm;
     vcpu.cpu = &cpu[0];
     vcpu.lapic = &lapic;
+    memset(&hvm_vcpu, 0, sizeof(hvm_vcpu));
+    vcpu.hvm = &hvm_vcpu;
     assert_true(svm_ops.vcpu_init(&vcpu));
     vmcb = vcpu.hvm->vmcb;
     vmcb_set_efer(vmcb, EFER_SVME);
