@@ -156,9 +156,21 @@ u64 guest_memory_table_pages(const struct guest_memory *memory)
     return memory->nested.tables + memory->host.tables;
 }
 
-bool guest_memory_map_page(struct guest_memory *memory, u64 gpa, paddr_t physical)
+_Static_assert(GUEST_RAM_HOLE % GIB == 0 && GUEST_RAM_HIGH - GUEST_RAM_HOLE == GIB,
+               "the hole is what page_table_share_gib shares");
+
+bool guest_hole_init(struct page_table *hole, const struct page_table_format *format, u64 gpa)
 {
-    return page_table_map(&memory->nested, gpa, physical, PAGE_SIZE, PAGE_READ | PAGE_WRITE);
+    void *page = pool_alloc(1);
+
+    pool_page_table(hole, format, 0);
+    return page && page_table_init(hole) &&
+           page_table_map(hole, gpa, pool_physical(page), PAGE_SIZE, PAGE_READ | PAGE_WRITE);
+}
+
+bool guest_memory_share_hole(struct guest_memory *memory, struct page_table *hole)
+{
+    return page_table_share_gib(&memory->nested, hole, GUEST_RAM_HOLE);
 }
 
 const void *guest_memory_map_image(struct guest_memory *memory, paddr_t physical, u64 size)

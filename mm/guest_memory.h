@@ -38,8 +38,14 @@ bool guest_memory_free_step(struct guest_memory *memory);
 /* Pages of the hypervisor's in both tables. */
 u64 guest_memory_table_pages(const struct guest_memory *memory);
 
-/* Maps one page for the hardware that is no RAM: the APIC-access page (VT-x). */
-bool guest_memory_map_page(struct guest_memory *memory, u64 gpa, paddr_t physical);
+/* Tables with one page at `gpa`, in the hole of the RAM, that partitions may have in common as it
+ * is no RAM: the APIC-access page (VT-x). False when memory is short. */
+bool guest_hole_init(struct page_table *hole, const struct page_table_format *format, u64 gpa);
+
+/* Gives the partition's hole what `hole` has in it; NULL: nothing, to be so before
+ * guest_memory_free_step. False when memory is short, but never in a partition that has had a hole.
+ * The caller flushes. */
+bool guest_memory_share_hole(struct guest_memory *memory, struct page_table *hole);
 
 /* Maps [physical, physical + size) read-only at IMAGE_WINDOW_BASE + physical in this partition's
  * host space, and takes all of them away again: the caller has host.root in CR3. */

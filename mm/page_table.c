@@ -299,6 +299,23 @@ void page_table_share(struct page_table *table, const struct page_table *from, u
     set_entry(&entries_of(table, table->root)[slot], entries_of(from, from->root)[slot]);
 }
 
+static u64 *gib_entry(struct page_table *table, u64 address)
+{
+    u64 *slot = &entries_of(table, table->root)[index_of(address, LEVELS)];
+    u64 *entries = next_table(table, slot, LEVELS);
+
+    return entries ? &entries[index_of(address, LEVELS - 1)] : NULL;
+}
+
+bool page_table_share_gib(struct page_table *table, struct page_table *from, u64 address)
+{
+    u64 *entry = gib_entry(table, address);
+
+    if (entry)
+        set_entry(entry, from ? *gib_entry(from, address) : 0);
+    return entry != NULL;
+}
+
 /* Frees the table that *entry points to, children first, as far as *budget goes; true when it is
  * gone. The entry is cleared before: nothing points to what somebody else may own next. */
 static bool clear_below(struct page_table *table, u64 *entry, int level, u32 *budget)

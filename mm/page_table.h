@@ -73,6 +73,11 @@ bool page_table_prepare(struct page_table *table, u32 slot);
 /* Copies the root's entry for `slot` (0..511) from another table: the two share what is below. */
 void page_table_share(struct page_table *table, const struct page_table *from, u32 slot);
 
+/* Gives the GiB at `address` what `from` has there, so that the two share what is below; nothing
+ * where it is NULL, which is to be before page_table_clear comes. No part of the GiB is mapped
+ * otherwise. False when memory is short. The caller flushes. */
+bool page_table_share_gib(struct page_table *table, struct page_table *from, u64 address);
+
 /* Frees the tables below the root's slots [first, last] and clears those; the pages they mapped
  * are the caller's. `step` bounds the work: at most that many tables are freed; true when done.
  * No CPU may have the root in CR3, or it must not walk there before it has flushed. */

@@ -129,6 +129,7 @@ static NOINLINE void change_mode(struct vcpu *vcpu)
     hvm->secondary = secondary;
     vmwrite(VMCS_SECONDARY_CONTROLS, secondary);
     vmwrite(VMCS_MSR_BITMAP_ADDRESS, vmx_msr_bitmap(mode == SECONDARY_VIRTUALIZE_X2APIC_MODE));
+    vmx_share_apic_access_page(vcpu->vm);
     vmx_flush(vcpu);
 }
 

@@ -33,6 +33,9 @@ static const u32 switched_msrs[SWITCHED_MSR_COUNT] = {
     [SWITCHED_TSC_AUX] = MSR_TSC_AUX,
 };
 
+/* The tables that lead to the APIC-access page, for all partitions. */
+static struct page_table apic_access;
+
 /* Bit N: VPID N is in use. VPID 0 is the host's. */
 static u64 vpids[VPID_COUNT / 64] = {BIT(0)};
 
@@ -130,12 +133,18 @@ static u32 switched_msr_count(void)
 
 /* ---- physical CPUs ----------------------------------------------------------------------- */
 
+/* The first call, on the boot CPU, makes them. */
+static bool apic_access_init(void)
+{
+    return apic_access.root || guest_hole_init(&apic_access, &page_format_ept, LAPIC_BASE_DEFAULT);
+}
+
 static bool vmx_cpu_on(struct cpu *cpu)
 {
     if (!vmx_check_cpu(cpu->index))
         return false;
-    if (!vmx_msr_bitmaps_init()) {
-        log_error("no memory for MSR bitmaps");
+    if (!vmx_msr_bitmaps_init() || !apic_access_init()) {
+        log_error("no memory for MSR bitmaps and the APIC-access page");
         return false;
     }
     cpu->hvm = pool_alloc(HVM_CPU_PAGES);
@@ -183,70 +192,14 @@ static void vpid_free(u16 vpid)
         __atomic_fetch_and(&vpids[vpid / 64], ~BIT(vpid % 64), __ATOMIC_ACQ_REL);
 }
 
-/* One page for a partition: it is never read or written as long as a LAPIC is where hardware
- * virtualises it, and harmless RAM of that partition alone when not. */
-static bool map_apic_access_page(struct vcpu *vcpu, struct hvm_vcpu *hvm)
-{
-    struct guest_memory *memory = &vcpu->vm->memory;
-    void *page;
-
-    if (!vmx_has(WORD_SECONDARY, SECONDARY_VIRTUALIZE_APIC_ACCESSES) ||
-        page_table_lookup(&memory->nested, LAPIC_BASE_DEFAULT).entry != 0)
-        return true;
-    page = vm_alloc(vcpu->vm, 1);
-    if (!page)
-        return false;
-    if (!guest_memory_map_page(memory, LAPIC_BASE_DEFAULT, pool_physical(page))) {
-        vm_free(vcpu->vm, page, 1);
-        return false;
-    }
-    hvm->apic_access_page = page;
-    return true;
-}
-
-static bool vmx_vcpu_init(struct vcpu *vcpu)
-{
-    struct hvm_vcpu *hvm = vcpu->hvm;
-    struct vmcs *vmcs = vm_alloc(vcpu->vm, 1);
-
-    if (!vmcs)
-        return false;
-    if (!map_apic_access_page(vcpu, hvm)) {
-        vm_free(vcpu->vm, vmcs, 1);
-        return false;
-    }
-    if (vmx_has(WORD_SECONDARY, SECONDARY_VPID))
-        hvm->vpid = vpid_alloc();
-    vmcs->revision = vmx_used.revision;
-    hvm->vmcs = pool_physical(vmcs);
-    return true;
-}
-
-static void vmx_vcpu_free(struct vcpu *vcpu)
-{
-    struct hvm_vcpu *hvm = vcpu->hvm;
-    struct page_table *nested = &vcpu->vm->memory.nested;
-
-    if (hvm->apic_access_page) {
-        if (nested->root != 0)
-            page_table_unmap(nested, LAPIC_BASE_DEFAULT, PAGE_SIZE);
-        vm_free(vcpu->vm, hvm->apic_access_page, 1);
-    }
-    vpid_free(hvm->vpid);
-    vm_free(vcpu->vm, pool_virtual(hvm->vmcs), 1);
-}
-
-/* ---- the constant part of a VMCS --------------------------------------------------------- */
-
 static void choose_controls(struct vcpu *vcpu, struct hvm_vcpu *hvm)
 {
     hvm->tpr_threshold = 0;
     hvm->primary = (u32)vmx_used.words[WORD_PRIMARY];
     if (!vmx_has(WORD_PRIMARY, PRIMARY_TPR_SHADOW))
         hvm->primary |= PRIMARY_CR8_LOAD_EXITING | PRIMARY_CR8_STORE_EXITING;
-    /* vmx_sync_interrupts adds one of the two as the LAPIC's mode wants. */
-    hvm->secondary = (u32)vmx_used.words[WORD_SECONDARY] &
-                     ~(u32)(SECONDARY_VIRTUALIZE_APIC_ACCESSES | SECONDARY_VIRTUALIZE_X2APIC_MODE);
+    /* As a LAPIC begins; vmx_sync_interrupts follows its mode. */
+    hvm->secondary = (u32)vmx_used.words[WORD_SECONDARY] & ~(u32)SECONDARY_VIRTUALIZE_X2APIC_MODE;
     if (vcpu->vm->config.vcpus == 1)
         hvm->secondary &= ~(u32)SECONDARY_PAUSE_LOOP_EXITING;
     if (!vcpu->vm->tsc_ratio)
@@ -257,6 +210,50 @@ static void choose_controls(struct vcpu *vcpu, struct hvm_vcpu *hvm)
     if (vmx_has(WORD_EPT_VPID, EPT_VPID_ACCESSED_DIRTY))
         hvm->ept_pointer |= EPTP_ACCESSED_DIRTY;
 }
+
+/* A vCPU that virtualises APIC accesses never reads or writes the page itself, any other could. So
+ * all partitions have the same one, and each only while all of its vCPUs do so: else what is
+ * accessed there is not mapped, and shared code's to answer. Translations of the page that stay
+ * cached are of no use to others: who ceases flushes, and who comes to another CPU. */
+void vmx_share_apic_access_page(struct vm *vm)
+{
+    bool all = true;
+
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        all = all && (vm->vcpus[i]->hvm->secondary & SECONDARY_VIRTUALIZE_APIC_ACCESSES);
+    guest_memory_share_hole(&vm->memory, all ? &apic_access : NULL);
+}
+
+static bool vmx_vcpu_init(struct vcpu *vcpu)
+{
+    struct hvm_vcpu *hvm = vcpu->hvm;
+    struct vmcs *vmcs;
+
+    /* Makes the table that vmx_share_apic_access_page needs. */
+    if (!guest_memory_share_hole(&vcpu->vm->memory, NULL))
+        return false;
+    vmcs = vm_alloc(vcpu->vm, 1);
+    if (!vmcs)
+        return false;
+    if (vmx_has(WORD_SECONDARY, SECONDARY_VPID))
+        hvm->vpid = vpid_alloc();
+    choose_controls(vcpu, hvm);
+    vmx_share_apic_access_page(vcpu->vm);
+    vmcs->revision = vmx_used.revision;
+    hvm->vmcs = pool_physical(vmcs);
+    return true;
+}
+
+static void vmx_vcpu_free(struct vcpu *vcpu)
+{
+    struct hvm_vcpu *hvm = vcpu->hvm;
+
+    guest_memory_share_hole(&vcpu->vm->memory, NULL);
+    vpid_free(hvm->vpid);
+    vm_free(vcpu->vm, pool_virtual(hvm->vmcs), 1);
+}
+
+/* ---- the constant part of a VMCS --------------------------------------------------------- */
 
 /* #MC is the host's. #DB and #AC, which a guest could make recur for ever while one of them is
  * being delivered, are handed on by vmx_handle_exit: so that interrupts get in between. */
@@ -292,7 +289,7 @@ static void write_controls(const struct hvm_vcpu *hvm)
 /* Fields that exist only with the feature that uses them. */
 static void write_optional(const struct vcpu *vcpu, const struct hvm_vcpu *hvm)
 {
-    u64 apic_access = page_table_lookup(&vcpu->vm->memory.nested, LAPIC_BASE_DEFAULT).physical;
+    u64 access_page = page_table_lookup(&apic_access, LAPIC_BASE_DEFAULT).physical;
     const struct {
         enum capability_word word;
         u32 control;
@@ -302,7 +299,7 @@ static void write_optional(const struct vcpu *vcpu, const struct hvm_vcpu *hvm)
         {WORD_PRIMARY,   PRIMARY_TPR_SHADOW,                   {VMCS_TPR_THRESHOLD, 0}                                                             },
         {WORD_SECONDARY, SECONDARY_VPID,                       {VMCS_VIRTUAL_PROCESSOR_ID, hvm->vpid}                                              },
         {WORD_SECONDARY,
-         SECONDARY_VIRTUALIZE_APIC_ACCESSES,                   {VMCS_APIC_ACCESS_ADDRESS, apic_access}                                             },
+         SECONDARY_VIRTUALIZE_APIC_ACCESSES,                   {VMCS_APIC_ACCESS_ADDRESS, access_page}                                             },
         {WORD_SECONDARY, SECONDARY_VIRTUAL_INTERRUPT_DELIVERY, {VMCS_GUEST_INTERRUPT_STATUS, 0}                                                    },
         {WORD_SECONDARY, SECONDARY_PAUSE_LOOP_EXITING,         {VMCS_PLE_GAP, PLE_GAP}                                                             },
         {WORD_SECONDARY, SECONDARY_PAUSE_LOOP_EXITING,         {VMCS_PLE_WINDOW, PLE_WINDOW}                                                       },
@@ -368,7 +365,6 @@ static void prepare(struct vcpu *vcpu)
 {
     struct hvm_vcpu *hvm = vcpu->hvm;
 
-    choose_controls(vcpu, hvm);
     write_controls(hvm);
     write_optional(vcpu, hvm);
     write_host_state(vcpu);

@@ -87,7 +87,7 @@ struct queued_event {
 };
 
 struct hvm_vcpu {
-    paddr_t vmcs; /* a page */
+    paddr_t vmcs; /* its page */
 
     bool prepared; /* the VMCS has its constant part */
     bool attached;
@@ -116,8 +116,6 @@ struct hvm_vcpu {
 
     u64 msrs[SWITCHED_MSR_COUNT]; /* KERNEL_GS_BASE and what follows: while it is not attached */
     u64 dr[4], dr6, cr2;
-
-    void *apic_access_page; /* owned by the vCPU that mapped it for all of the partition */
 };
 
 /* The guest is in 64-bit code. */
@@ -159,6 +157,9 @@ void vmx_load_switched(const struct hvm_vcpu *hvm);
 void vmx_save_switched(struct hvm_vcpu *hvm);
 /* Carries out a WRMSR by the guest, or raises #GP; false where it is not a switched MSR. */
 bool vmx_write_msr(struct vcpu *vcpu, u32 msr, u64 value);
+/* Called under vm->lock, or before the partition runs, whenever hvm->secondary of one of its vCPUs
+ * has begun or ceased to virtualise APIC accesses; that vCPU is to be flushed. */
+void vmx_share_apic_access_page(struct vm *vm);
 /* The linear translations of this vCPU on this CPU, and all of its partition's memory as well. */
 void vmx_flush_linear(const struct hvm_vcpu *hvm);
 void vmx_flush(struct vcpu *vcpu);

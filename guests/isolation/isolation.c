@@ -3,7 +3,8 @@
 /* Fills the CPU's state with a pattern of its own (command line: seed=N), spins for longer than
  * a time slice and checks that the pattern still stands: rounds=N times, spin=N loops each.
  * Before that it checks that it was given a CPU in reset state and memory of zeros; bare=1 leaves
- * that out, for a machine whose firmware was there before. */
+ * that out, for a machine whose firmware was there before. With lapic=x2apic or lapic=off it looks
+ * for memory where the local APIC was, too. */
 #include "lib/guest.h"
 
 #define AREA_SIZE      16384
@@ -23,6 +24,11 @@
 #define CANONICAL      0x00007FFFFFFFFFFF
 #define XCR0_MANAGED   0xE7 /* x87, SSE, AVX, AVX-512 */
 #define FIRST_EXTENDED 2
+#define ALL_ONES       0xFFFFFFFF
+
+#define MSR_APIC_BASE    0x1B
+#define APIC_BASE_X2APIC (1 << 10)
+#define APIC_BASE_ENABLE (1 << 11)
 
 #define MSR_KERNEL_GS_BASE 0xC0000102
 #define MSR_TSC_AUX        0xC0000103
@@ -203,6 +209,29 @@ static void check_register_pattern(u64 seed)
         expect(msrs[i].name, rdmsr(msrs[i].number), msr_pattern(&msrs[i], seed));
 }
 
+/* ---- the page of a local APIC that is not there: no memory to meet others in ---- */
+static void hide_lapic(void)
+{
+    u64 base = rdmsr(MSR_APIC_BASE);
+
+    if (guest_option_is("lapic", "x2apic"))
+        wrmsr(MSR_APIC_BASE, base | APIC_BASE_X2APIC);
+    else if (guest_option_is("lapic", "off"))
+        wrmsr(MSR_APIC_BASE, base & ~(u64)APIC_BASE_ENABLE);
+}
+
+static void write_lapic_page(u64 seed)
+{
+    for (u32 at = 0; at < 4096 && guest_option("lapic"); at += 512)
+        mmio_write(LAPIC_BASE + at, (u32)scramble(seed + at) >> 1);
+}
+
+static void check_lapic_page(void)
+{
+    for (u32 at = 0; at < 4096 && guest_option("lapic"); at += 512)
+        expect("LAPIC's page", mmio_read(LAPIC_BASE + at), ALL_ONES);
+}
+
 /* ---- what was there before ---- */
 static void check_reset_state(void)
 {
@@ -270,12 +299,15 @@ void guest_main(const struct multiboot_info *info)
         check_reset_state();
         check_memory(info);
     }
+    hide_lapic();
     for (u64 round = 0; round < rounds && !failures; round++) {
+        write_lapic_page(seed + round * 64);
         load_register_pattern(seed + round * 64);
         load_vector_pattern(seed + round * 64);
         spin(loops);
         check_vector_pattern(seed + round * 64);
         check_register_pattern(seed + round * 64);
+        check_lapic_page();
     }
     guest_print(failures ? "isolation FAIL failures=%u\n" : "isolation PASS rounds=%u\n",
                 failures ? failures : rounds);

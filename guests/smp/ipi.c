@@ -11,6 +11,7 @@
 #define CLUSTER_SIZE      2 /* of at most 4, so that few CPUs make several clusters */
 #define CLUSTERS_MAX      15
 #define LDR_SHIFT         24
+#define ID_SHIFT          24
 #define X2APIC_CLUSTER    16
 #define BROADCAST         0xFF
 #define X2APIC_BROADCAST  0xFFFFFFFF
@@ -315,6 +316,24 @@ static u64 run_kind(const struct kind *next)
     return all_received;
 }
 
+static u32 changed; /* CPUs below are in x2APIC mode */
+
+static void change_one(struct cpu *cpu)
+{
+    if (cpu->index == changed)
+        apic_use_x2apic(cpu);
+}
+
+/* In x2APIC mode there is nothing in the APIC's page; the others have theirs there. */
+static void look_into_page(struct cpu *cpu)
+{
+    u32 expected = cpu->index < changed ? 0xFFFFFFFF : cpu->apic_id << ID_SHIFT;
+
+    mmio_write(LAPIC_BASE + LAPIC_ID, cpu->apic_id << ID_SHIFT);
+    if (mmio_read(LAPIC_BASE + LAPIC_ID) != expected)
+        fail("LAPIC ID in memory", mmio_read(LAPIC_BASE + LAPIC_ID), expected);
+}
+
 void mode_ipi(void)
 {
     u32 kinds = ARRAY_SIZE(xapic_kinds) + (x2apic_possible() ? ARRAY_SIZE(x2apic_kinds) : 0);
@@ -331,7 +350,11 @@ void mode_ipi(void)
     for (size_t i = 0; i < ARRAY_SIZE(xapic_kinds); i++)
         total += run_kind(&xapic_kinds[i]);
     if (x2apic_possible()) {
-        run_on_all(apic_use_x2apic);
+        while (changed < cpu_count) {
+            run_on_all(change_one);
+            changed++;
+            run_on_all(look_into_page);
+        }
         for (size_t i = 0; i < ARRAY_SIZE(x2apic_kinds); i++)
             total += run_kind(&x2apic_kinds[i]);
     }

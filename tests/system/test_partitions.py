@@ -85,13 +85,13 @@ def linux_smp(machine):
 ISOLATION = """
 [red]
 kernel    = isolation.elf
-cmdline   = seed=1 rounds=30
+cmdline   = seed=1 rounds=30 lapic=x2apic
 memory    = 16M
 exit_port = 0xf4
 
 [blue]
 kernel    = isolation.elf
-cmdline   = seed=2 rounds=30
+cmdline   = seed=2 rounds=30 lapic=off
 memory    = 16M
 exit_port = 0xf4
 """

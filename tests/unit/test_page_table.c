@@ -837,6 +837,36 @@ static void test_shares_what_is_below_a_slot(void **state)
     drop_table(&host);
 }
 
+static void test_shares_a_gib(void **state)
+{
+    struct page_table common, table;
+
+    make_table(&common, &page_format_ept, 0);
+    make_table(&table, &page_format_ept, 1);
+    assert_true(page_table_map(&common, 3 * GIB + CHUNK_SIZE, 5 * GIB, PAGE_SIZE, PAGE_READ));
+    tables.allowed = 0;
+    assert_false(page_table_share_gib(&table, &common, 3 * GIB));
+    tables.allowed = UNLIMITED;
+    assert_true(page_table_map(&table, 0, GIB, CHUNK_SIZE, PAGE_READ));
+    assert_true(page_table_map(&table, 4 * GIB, 2 * GIB, CHUNK_SIZE, PAGE_READ));
+    for (int times = 0; times < 2; times++) {
+        u64 own = table.tables;
+
+        assert_true(page_table_share_gib(&table, &common, 3 * GIB));
+        assert_int_equal(table.tables, own);
+        assert_int_equal(hardware_walk(&table, 3 * GIB + CHUNK_SIZE + 5).physical, 5 * GIB + 5);
+        assert_false(hardware_walk(&table, 3 * GIB).mapped);
+        assert_int_equal(hardware_walk(&table, 4 * GIB).physical, 2 * GIB);
+        assert_true(page_table_share_gib(&table, NULL, 3 * GIB));
+        assert_false(hardware_walk(&table, 3 * GIB + CHUNK_SIZE).mapped);
+    }
+    assert_true(page_table_clear(&table, 0, 511, UINT32_MAX));
+    assert_int_equal(table.tables, 1);
+    page_table_destroy(&table);
+    assert_int_equal(hardware_walk(&common, 3 * GIB + CHUNK_SIZE).physical, 5 * GIB);
+    drop_table(&common);
+}
+
 static void test_prepare_needs_memory(void **state)
 {
     struct page_table table;
@@ -881,6 +911,7 @@ int main(void)
         cmocka_unit_test_setup(test_no_root_without_memory, setup),
         cmocka_unit_test_setup(test_clears_in_steps, setup),
         cmocka_unit_test_setup(test_shares_what_is_below_a_slot, setup),
+        cmocka_unit_test_setup(test_shares_a_gib, setup),
         cmocka_unit_test_setup(test_prepare_needs_memory, setup),
         cmocka_unit_test_setup(test_walk_finds_writable_and_executable, setup),
     };
