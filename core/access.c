@@ -133,14 +133,55 @@ enum exit_kind vcpu_fast_port(struct vcpu *vcpu, u16 port, u8 size, bool write)
     return counter < PIT_CHANNELS ? read_pit(vcpu, counter) : read_byte(vcpu, port);
 }
 
-/* One INS or OUTS; false when the memory operand is not there: the guest gets a page fault by
- * executing the access itself is no option, as the instruction exits first. */
-static bool port_string_one(struct vcpu *vcpu, const struct exit *exit, enum insn_mode mode,
-                            const struct guest_paging *paging, u64 offset)
+/* INS or OUTS, repeated or not. */
+struct port_string {
+    struct guest_paging paging;
+    enum insn_mode mode;
+    u8 segment;
+    bool down;
+    u64 mask; /* of the address's size */
+    u64 *index, *count;
+    u8 ahead[STRING_STEP]; /* what OUTS has read of the guest's memory */
+    u32 next, end;         /* in `ahead` */
+};
+
+/* How many bytes OUTS is sure to read one behind the other from here on; 0: one element at most. */
+static u64 contiguous(const struct port_string *string, const struct exit *exit, u64 linear,
+                      u32 left)
+{
+    u64 count = MIN(*string->count & string->mask, left) * exit->port.size;
+    u64 wrap = string->mask - (*string->index & string->mask);
+    u64 page = PAGE_SIZE - (linear & (PAGE_SIZE - 1));
+
+    return exit->port.rep && !string->down ? MIN(MIN(count, wrap), page) : 0;
+}
+
+static bool next_outgoing(struct vcpu *vcpu, struct port_string *string, const struct exit *exit,
+                          u64 linear, u32 left, u64 *value)
+{
+    u8 size = exit->port.size;
+
+    if (string->next == string->end) {
+        u64 wanted = MIN(contiguous(string, exit, linear, left), sizeof(string->ahead));
+        u64 got = guest_read_linear(&vcpu->vm->memory.ram, &string->paging, linear, string->ahead,
+                                    MAX(ALIGN_DOWN(wanted, size), size));
+
+        string->next = 0;
+        string->end = ALIGN_DOWN(got, size);
+        if (string->end == 0)
+            return false;
+    }
+    memcpy(value, string->ahead + string->next, size);
+    string->next += size;
+    return true;
+}
+
+/* False when the memory operand is not there: letting the guest execute the access itself, for its
+ * page fault, is no option, as the instruction exits first. */
+static bool port_string_one(struct vcpu *vcpu, struct port_string *string, const struct exit *exit,
+                            u64 linear, u32 left)
 {
     const struct guest_ram *ram = &vcpu->vm->memory.ram;
-    u8 segment = exit->port.write ? exit->port.segment : SEG_ES;
-    u64 linear = linear_address(vcpu, mode, segment, offset);
     struct access access = {
         .space = SPACE_PORT,
         .address = exit->port.number,
@@ -150,17 +191,17 @@ static bool port_string_one(struct vcpu *vcpu, const struct exit *exit, enum ins
     u64 gpa;
 
     if (access.write) {
-        if (guest_read_linear(ram, paging, linear, &access.value, access.size) != access.size)
+        if (!next_outgoing(vcpu, string, exit, linear, left, &access.value))
             return false;
         vcpu_access(vcpu, &access);
         return true;
     }
     /* The device is read only when there is somewhere to put the value. */
-    if (!guest_walk(ram, paging, linear, true, &gpa) ||
-        !guest_walk(ram, paging, linear + access.size - 1, true, &gpa))
+    if (!guest_walk(ram, &string->paging, linear, true, &gpa) ||
+        !guest_walk(ram, &string->paging, linear + access.size - 1, true, &gpa))
         return false;
     vcpu_access(vcpu, &access);
-    guest_write_linear(ram, paging, linear, &access.value, access.size);
+    guest_write_linear(ram, &string->paging, linear, &access.value, access.size);
     return true;
 }
 
@@ -190,34 +231,41 @@ static void raise_operand_fault(struct vcpu *vcpu, const struct guest_paging *pa
     vcpu_raise(vcpu, 14, (present ? 1 : 0) | (write ? 2 : 0) | (paging->user ? 4 : 0));
 }
 
+static struct port_string port_string_of(struct vcpu *vcpu, const struct exit *exit)
+{
+    return (struct port_string){
+        .paging = paging_of(vcpu),
+        .mode = vcpu_insn_mode(vcpu),
+        .segment = exit->port.write ? exit->port.segment : SEG_ES,
+        .down = host.hvm->read_register(vcpu, HVM_RFLAGS) & RFLAGS_DF,
+        .mask = size_mask(exit->port.address_size),
+        .index = &vcpu->gpr[exit->port.write ? GPR_RSI : GPR_RDI],
+        .count = &vcpu->gpr[GPR_RCX],
+    };
+}
+
 static void handle_port_string(struct vcpu *vcpu, const struct exit *exit)
 {
-    enum insn_mode mode = vcpu_insn_mode(vcpu);
-    struct guest_paging paging = paging_of(vcpu);
-    u64 mask = size_mask(exit->port.address_size);
-    u64 *index = &vcpu->gpr[exit->port.write ? GPR_RSI : GPR_RDI];
-    u64 *count = &vcpu->gpr[GPR_RCX];
-    bool down = host.hvm->read_register(vcpu, HVM_RFLAGS) & RFLAGS_DF;
+    struct port_string string = port_string_of(vcpu, exit);
+    u8 size = exit->port.size, address_size = exit->port.address_size;
 
-    for (int i = 0; i < STRING_STEP; i++) {
-        if (exit->port.rep && (*count & mask) == 0)
+    for (u32 left = STRING_STEP; left > 0; left--) {
+        u64 linear;
+
+        if (exit->port.rep && (*string.count & string.mask) == 0)
             break;
-        if (!port_string_one(vcpu, exit, mode, &paging, *index & mask)) {
-            raise_operand_fault(vcpu, &paging,
-                                linear_address(vcpu, mode,
-                                               exit->port.write ? exit->port.segment : SEG_ES,
-                                               *index & mask),
-                                exit->port.size, !exit->port.write);
+        linear = linear_address(vcpu, string.mode, string.segment, *string.index & string.mask);
+        if (!port_string_one(vcpu, &string, exit, linear, left)) {
+            raise_operand_fault(vcpu, &string.paging, linear, size, !exit->port.write);
             return;
         }
-        set_low(index, *index + (down ? -exit->port.size : exit->port.size),
-                exit->port.address_size);
+        set_low(string.index, *string.index + (string.down ? -size : size), address_size);
         if (!exit->port.rep)
             break;
-        set_low(count, *count - 1, exit->port.address_size);
+        set_low(string.count, *string.count - 1, address_size);
     }
     /* What is left comes with the next exit: RIP stays. */
-    if (!exit->port.rep || (*count & mask) == 0)
+    if (!exit->port.rep || (*string.count & string.mask) == 0)
         host.hvm->skip_instruction(vcpu, 0);
 }
 

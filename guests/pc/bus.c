@@ -2,6 +2,7 @@
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 #include "pc/pc.h"
 
+#define EDGE           4096 /* of a page */
 #define UNCLAIMED_PORT 0x1234
 #define UNCLAIMED_MMIO 0xFE412000UL
 #define SCRATCH        (COM1 + UART_SCRATCH)
@@ -28,6 +29,36 @@ void test_unclaimed_mmio(const char *part)
     EXPECT(extended == 0xFF, extended);
     __asm__ volatile("movswl (%1), %0" : "=r"(extended) : "r"(UNCLAIMED_MMIO));
     EXPECT(extended == 0xFFFFFFFF, extended);
+}
+
+/* The last of so many bytes, from `from` on, is what the device keeps. */
+static void expect_last(const char *part, const u8 *from, u64 size, bool down)
+{
+    const u8 *last = down ? from - (size - 1) : from + (size - 1), *at = from;
+    u64 count = size;
+
+    if (down)
+        __asm__ volatile("std; rep outsb; cld" : "+S"(at), "+c"(count) : "d"(SCRATCH) : "memory");
+    else
+        __asm__ volatile("rep outsb" : "+S"(at), "+c"(count) : "d"(SCRATCH) : "memory");
+    EXPECT(count == 0 && at == (down ? last - 1 : last + 1), at - from);
+    EXPECT(inb(SCRATCH) == *last, size);
+}
+
+/* Within a page, over its edge, and longer than one exit takes. */
+static void test_long_output(const char *part)
+{
+    static const u16 sizes[] = {1, 2, 99, 100, 101, 255, 256, 257, 356, 357, 600};
+    static u8 pattern[2 * EDGE] __attribute__((aligned(EDGE)));
+    const u8 *edge = pattern + EDGE;
+
+    for (u32 i = 0; i < sizeof(pattern); i++)
+        pattern[i] = (u8)(i * 7 + i / 256);
+    for (u32 i = 0; i < ARRAY_SIZE(sizes); i++) {
+        expect_last(part, pattern, sizes[i], false);
+        expect_last(part, edge - 100, sizes[i], false);
+        expect_last(part, edge + 100, sizes[i], true);
+    }
 }
 
 void test_string_io(const char *part)
@@ -58,6 +89,7 @@ void test_string_io(const char *part)
     count = 4;
     __asm__ volatile("std; rep insb; cld" : "+D"(to), "+c"(count) : "d"(SCRATCH) : "memory");
     EXPECT(count == 0 && to == read, to - read);
+    test_long_output(part);
 }
 
 /* The instructions that compilers use on a register, here the APIC's task priority. */
