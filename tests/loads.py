@@ -19,7 +19,6 @@ from harness import GUESTS, Machine, SystemTest  # noqa: E402
 
 KIB, MIB = 1 << 10, 1 << 20
 MACHINE_MIB = 512
-KERNEL_ADDRESS = 0x1000000  # of a Linux kernel that is not randomised: GRUB and Bulkhead agree
 WORK = """[work]
 kernel    = work.elf
 cmdline   = {}
@@ -30,31 +29,19 @@ on_crash  = destroy
 """
 BUSY_LOOPS = {"compute": 100_000_000, "memory": 50_000_000}
 ENDLESS = 1 << 40
-IDLE_S = 10
 BILLION = 10**9
 SMALL_GUESTS = 1, 10, 100, 1000
-# Exits that are answered at once, and the row of the bench guest that most of them are like.
-LIKE = {"deadline": "TSC deadline, due at once", "cpuid": "CPUID 0",
-        "port": "port read, UART status", "wrmsr": "TSC deadline, moved",
-        "rdmsr": "RDMSR TSC_ADJUST", "memory": "IOAPIC select and read"}
 # The ring of a console (core/console.h): what is measured has one page of it.
 RING_PAGE, RING_PAGES, RING_AHEAD = 4 * KIB, 16, 2 * KIB
 WINDOW_S = 4  # of the measuring machine's time: how long a guest in balance is looked at
 CONSOLE_BYTES, TYPED_AT_ONCE = 16 * KIB, 1 * KIB
-LINUX_CMDLINE = "console=ttyS0 tenant=web quiet nokaslr"
-LINUX = f"""[web]
-kernel    = vmlinuz
-initrd    = linux.cpio.gz
-cmdline   = {LINUX_CMDLINE}
-memory    = 256M
-autostart = no
-"""
 
 
 class Counts:
     """What the plugin tests/plugin/count.c counts in this machine."""
 
-    FIELDS = "hypervisor", "others", "marked", "hypervisor_at_mark", "others_at_mark"
+    FIELDS = ("hypervisor", "others", "marked", "hypervisor_at_mark", "others_at_mark", "ended",
+              "hypervisor_at_end", "others_at_end")
     FORMAT = f"{len(FIELDS)}Q"
 
     def __init__(self, machine):
@@ -66,15 +53,22 @@ class Counts:
     def read(self):
         return dict(zip(self.FIELDS, struct.unpack(self.FORMAT, self.memory[:])))
 
-    def clear_mark(self):
-        offset = struct.calcsize("2Q")
-        self.memory[offset:offset + 8] = bytes(8)
+    def clear_marks(self):
+        for offset in struct.calcsize("2Q"), struct.calcsize("5Q"):
+            self.memory[offset:offset + 8] = bytes(8)
+
+    def between_marks(self):
+        """The hypervisor's, and all others."""
+        counts = self.read()
+        assert counts["marked"] and counts["ended"], "not both marks were passed"
+        return [counts[f"{who}_at_end"] - counts[f"{who}_at_mark"]
+                for who in ("hypervisor", "others")]
 
 
-def counting(mark=0, size=1):
+def counting(mark=0, size=1, end=0):
     """QEMU's arguments for it."""
     return ("-plugin", f"{ROOT}/build/host/count.so,counts={{folder}}/counts,"
-                       f"mark={mark:#x},size={size:#x}")
+                       f"mark={mark:#x},size={size:#x},end={end:#x}")
 
 
 class BareMachine(Machine):
@@ -84,7 +78,11 @@ class BareMachine(Machine):
         tree, image = f"{self.folder}/tree", f"{self.folder}/image.iso"
         os.makedirs(f"{tree}/boot/grub")
         for name in self.test.grub_files:
-            shutil.copy(f"{GUESTS}/{name}", f"{tree}/boot/{name}")
+            if name in self.test.files:
+                with open(f"{tree}/boot/{name}", "wb") as file:
+                    file.write(self.test.files[name]())
+            else:
+                shutil.copy(f"{GUESTS}/{name}", f"{tree}/boot/{name}")
         with open(f"{tree}/boot/grub/grub.cfg", "w", encoding="utf-8") as file:
             file.write("\n".join([*self.test.grub, "boot", ""]))
         subprocess.run(["grub-mkrescue", "-o", image, "--locales=", "--fonts=", "--themes=",
@@ -155,7 +153,7 @@ def measure_small_guests(machine):
     machine.boot(200)
     meter, result = Meter(machine), {}
     if meter.counts:
-        meter.counts.clear_mark()
+        meter.counts.clear_marks()
         before = meter.counts.read()
     assert machine.json("start g0")["ok"]
     if meter.counts:
@@ -326,61 +324,6 @@ def console(emulator):
     return result
 
 
-# ---- Linux --------------------------------------------------------------------------------------
-
-def measure_linux(machine):
-    machine.boot()
-    meter = Meter(machine)
-    if meter.counts:
-        meter.counts.clear_mark()
-    result = {"start_to_prompt": machine.json("host")["boot_ticks"]}
-    start = meter.read()
-    assert machine.json("start web")["ok"]
-    machine.attach("web")
-    machine.expect_exact("TENANT web up", 500)
-    if meter.counts:
-        end = meter.counts.read()
-        result["hypervisor"] = end["hypervisor"] - end["hypervisor_at_mark"]
-        result["guest"] = end["others"] - end["others_at_mark"]
-    machine.detach()
-    result["busy"] = meter.read()["busy"] - start["busy"]
-    rows = machine.json("exits web")["exits"]
-    result["exits"] = {row["kind"]: {"count": row["count"], "instructions": row["cycles"]}
-                       for row in rows}
-    info = machine.info("web")
-    result.update(own_memory=info["hypervisor_memory"], page_tables=info["page_tables"])
-    wait_for_seconds(machine, WINDOW_S)
-    before = exits_by_name(machine)["web"]
-    window = meter.window(lambda: wait_for_seconds(machine, IDLE_S))
-    result["idle_exits_per_second"] = \
-        round((exits_by_name(machine)["web"] - before) / window["seconds"], 1)
-    result["longest_host"] = max(cpu["longest_host_cycles"]
-                                 for cpu in machine.json("host")["cpu"])
-    machine.power_off()
-    return result
-
-
-def measure_bare_linux(machine):
-    counts = Counts(machine)
-    machine.expect_exact("TENANT web up", 500)
-    end = counts.read()
-    return end["hypervisor"] + end["others"] - end["hypervisor_at_mark"] - end["others_at_mark"]
-
-
-def linux(emulator):
-    """From the kernel's first instruction to its first program's line."""
-    options = counting(KERNEL_ADDRESS, 2 * MIB) if emulator == "qemu" else ()
-    return run("linux", measure_linux, LINUX, emulator=emulator, options=options, memory=1024,
-               virtual_interrupts=True)
-
-
-def bare_linux():
-    return run("linux-bare", measure_bare_linux, emulator="qemu", memory=256,
-               options=counting(KERNEL_ADDRESS, 2 * MIB), machine=BareMachine,
-               grub_files=("vmlinuz", "linux.cpio.gz"),
-               grub=(f"linux /boot/vmlinuz {LINUX_CMDLINE}", "initrd /boot/linux.cpio.gz"))
-
-
 # ---- all of it --------------------------------------------------------------------------------
 
 def subtract_guests(vtx, amd):
@@ -398,21 +341,10 @@ def measure_backend(emulator):
         "world_switch": world_switch(emulator),
         "string_output_1_mib": work(emulator, "copy", 0),
         "console": console(emulator),
-        "linux": linux(emulator),
     }
 
 
-def estimate_linux(results, rows):
-    """What exits that are answered at once cost is not timed: counts times the figures of
-    single operations, and what was timed."""
-    exits = results["exits"]
-    results["hypervisor"] = sum(
-        row["count"] * rows[LIKE[kind]][0] if kind in LIKE else row["instructions"]
-        for kind, row in exits.items())
-    results["guest"] = results["busy"] - results["hypervisor"]
-
-
-def measure(backends, rows):
+def measure(backends):
     results = {backend: measure_backend(description["emulator"])
                for backend, description in backends.items()}
     vtx, amd = results["vtx"], results["amd"]
@@ -421,6 +353,4 @@ def measure(backends, rows):
     subtract_guests(vtx["tick"], amd["tick"])
     for name in "shown", "echoed":
         subtract_guests(vtx["console"][name], amd["console"][name])
-    estimate_linux(vtx["linux"], rows["vtx"])
-    amd["linux"]["bare"] = bare_linux()
     return results

@@ -3,7 +3,7 @@
 
 /* A plugin for QEMU's TCG that counts instructions, the hypervisor's apart from all others, in
  * a file that others map while the machine runs:
- *     -plugin build/host/count.so,counts=PATH,mark=ADDRESS,size=BYTES
+ *     -plugin build/host/count.so,counts=PATH,mark=ADDRESS,size=BYTES,end=ADDRESS
  * Instructions are told apart by their virtual address, so a guest's Linux must be started with
  * nokaslr. What is declared here of QEMU's interface is version 1 of it
  * (docs/devel/tcg-plugins.rst of QEMU). */
@@ -40,24 +40,32 @@ uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
 EXPORT int qemu_plugin_version = 1;
 EXPORT int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv);
 
-/* The file. The counts at the first instruction within the marked range are kept as long as
- * `marked` is not cleared. */
+/* The file. The counts at the first instruction within a marked range are kept as long as `passed`
+ * is not cleared. */
 static struct counts {
     uint64_t hypervisor, others;
-    uint64_t marked, hypervisor_at_mark, others_at_mark;
+    struct at_mark {
+        uint64_t passed, hypervisor, others;
+    } start, end;
 } * counts;
 
-static uint64_t mark, mark_size = 1;
+static uint64_t mark, mark_size, end;
 
 static void at_mark(unsigned vcpu, void *data)
 {
+    struct at_mark *at = data;
+
     (void)vcpu;
-    (void)data;
-    if (counts->marked)
+    if (at->passed)
         return;
-    counts->hypervisor_at_mark = counts->hypervisor;
-    counts->others_at_mark = counts->others;
-    counts->marked = 1;
+    at->hypervisor = counts->hypervisor;
+    at->others = counts->others;
+    at->passed = 1;
+}
+
+static void instrument_mark(struct qemu_plugin_insn *insn, struct at_mark *at)
+{
+    qemu_plugin_register_vcpu_insn_exec_cb(insn, at_mark, NO_REGISTERS, at);
 }
 
 static void instrument(uint64_t id, struct qemu_plugin_tb *tb)
@@ -69,7 +77,9 @@ static void instrument(uint64_t id, struct qemu_plugin_tb *tb)
         bool own = address >= HYPERVISOR_START && address < HYPERVISOR_END;
 
         if (mark && address - mark < mark_size)
-            qemu_plugin_register_vcpu_insn_exec_cb(insn, at_mark, NO_REGISTERS, NULL);
+            instrument_mark(insn, &counts->start);
+        if (end && address == end)
+            instrument_mark(insn, &counts->end);
         qemu_plugin_register_vcpu_insn_exec_inline(insn, INLINE_ADD_U64,
                                                    own ? &counts->hypervisor : &counts->others, 1);
     }
@@ -85,10 +95,16 @@ static const char *value_of(const char *name, int argc, char **argv)
     return NULL;
 }
 
+static uint64_t number_of(const char *name, uint64_t otherwise, int argc, char **argv)
+{
+    const char *number = value_of(name, argc, argv);
+
+    return number ? strtoull(number, NULL, 0) : otherwise;
+}
+
 int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
 {
-    const char *path = value_of("counts", argc, argv), *number = value_of("mark", argc, argv);
-    const char *size = value_of("size", argc, argv);
+    const char *path = value_of("counts", argc, argv);
     int file = path ? open(path, O_RDWR | O_CREAT, 0600) : -1;
 
     (void)info;
@@ -98,8 +114,9 @@ int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
     close(file);
     if (counts == MAP_FAILED)
         return -1;
-    mark = number ? strtoull(number, NULL, 0) : 0;
-    mark_size = size ? strtoull(size, NULL, 0) : 1;
+    mark = number_of("mark", 0, argc, argv);
+    mark_size = number_of("size", 1, argc, argv);
+    end = number_of("end", 0, argc, argv);
     qemu_plugin_register_vcpu_tb_trans_cb(id, instrument);
     return 0;
 }

@@ -65,7 +65,7 @@ class SystemTest:
     icount: int = None  # QEMU: an instruction takes 2^icount ns
     ips: int = 50_000_000  # Bochs: instructions a second
     machine: type = None  # default: Machine
-    debugger: bool = False  # QEMU waits for one at Machine.debugger_path
+    debugger: bool = False  # the emulator waits for one at Machine.debugger_path
     debugger_commands: Callable = None  # returns what Bochs's own debugger is to do
 
 
@@ -125,8 +125,12 @@ class Machine:
             with open(commands, "w", encoding="utf-8") as file:
                 file.write(self.test.debugger_commands())
             command += ["--debugger-commands", commands]
+        if self.test.debugger and self.test.emulator == "bochs":
+            for end in "in", "out":
+                os.mkfifo(f"{self.debugger_path}.{end}")
+            command += ["--debugger", self.debugger_path]
         command += [image, "--", *(word.format(folder=self.folder) for word in self.test.options)]
-        if self.test.debugger:
+        if self.test.debugger and self.test.emulator == "qemu":
             command += ["-gdb", f"unix:{self.debugger_path},server,nowait"]
         self.errors = open(f"{self.folder}/errors", "w+", encoding="utf-8", errors="replace")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.errors,
