@@ -41,7 +41,8 @@ class Counts:
     """What the plugin tests/plugin/count.c counts in this machine."""
 
     FIELDS = ("hypervisor", "others", "marked", "hypervisor_at_mark", "others_at_mark", "ended",
-              "hypervisor_at_end", "others_at_end")
+              "hypervisor_at_end", "others_at_end", "since", "longest",
+              "since_interrupts", "longest_interrupts")
     FORMAT = f"{len(FIELDS)}Q"
 
     def __init__(self, machine):
@@ -55,6 +56,10 @@ class Counts:
 
     def clear_marks(self):
         for offset in struct.calcsize("2Q"), struct.calcsize("5Q"):
+            self.memory[offset:offset + 8] = bytes(8)
+
+    def clear_longest(self):
+        for offset in struct.calcsize("9Q"), struct.calcsize("11Q"):
             self.memory[offset:offset + 8] = bytes(8)
 
     def between_marks(self):

@@ -36,6 +36,8 @@ void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn,
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
+const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
+size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 
 EXPORT int qemu_plugin_version = 1;
 EXPORT int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv);
@@ -47,6 +49,9 @@ static struct counts {
     struct at_mark {
         uint64_t passed, hypervisor, others;
     } start, end;
+    struct stretch {
+        uint64_t since, longest;
+    } until_guest, until_interrupts; /* or rest; these end where interrupts are let in, too */
 } * counts;
 
 static uint64_t mark, mark_size, end;
@@ -68,6 +73,41 @@ static void instrument_mark(struct qemu_plugin_insn *insn, struct at_mark *at)
     qemu_plugin_register_vcpu_insn_exec_cb(insn, at_mark, NO_REGISTERS, at);
 }
 
+static void at_leave(unsigned vcpu, void *data)
+{
+    struct stretch *stretch = data;
+    uint64_t length = counts->hypervisor - stretch->since;
+
+    (void)vcpu;
+    stretch->since = counts->hypervisor;
+    if (length > stretch->longest)
+        stretch->longest = length;
+}
+
+static bool is_one_of(const struct qemu_plugin_insn *insn, const char *const *codes, size_t count)
+{
+    const void *bytes = qemu_plugin_insn_data(insn);
+    size_t size = qemu_plugin_insn_size(insn);
+
+    for (size_t i = 0; i < count; i++)
+        if (size == strlen(codes[i]) && !memcmp(bytes, codes[i], size))
+            return true;
+    return false;
+}
+
+static void instrument_stretches(struct qemu_plugin_insn *insn)
+{
+    static const char *const codes[] = {"\x0F\x01\xD8" /* VMRUN */, "\x0F\x01\xC9" /* MWAIT */,
+                                        "\xF4" /* HLT */, "\xFB" /* STI */};
+
+    if (is_one_of(insn, codes, 3))
+        qemu_plugin_register_vcpu_insn_exec_cb(insn, at_leave, NO_REGISTERS,
+                                               &counts->until_guest);
+    if (is_one_of(insn, codes, 4))
+        qemu_plugin_register_vcpu_insn_exec_cb(insn, at_leave, NO_REGISTERS,
+                                               &counts->until_interrupts);
+}
+
 static void instrument(uint64_t id, struct qemu_plugin_tb *tb)
 {
     (void)id;
@@ -78,6 +118,8 @@ static void instrument(uint64_t id, struct qemu_plugin_tb *tb)
 
         if (mark && address - mark < mark_size)
             instrument_mark(insn, &counts->start);
+        if (own)
+            instrument_stretches(insn);
         if (end && address == end)
             instrument_mark(insn, &counts->end);
         qemu_plugin_register_vcpu_insn_exec_inline(insn, INLINE_ADD_U64,
