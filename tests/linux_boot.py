@@ -43,7 +43,8 @@ MARK = MARK_BASE + MARK_HEADERS
 
 def mark_program():
     size = MARK_HEADERS + len(MARK_CODE)
-    header = struct.pack("<16s2HI3QI6H", b"\x7fELF\2\1\1", 2, 62, 1, MARK, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    header = struct.pack("<16s2HI3QI6H", b"\x7fELF\2\1\1", 2, 62, 1, MARK, 64, 0, 0, 64, 56, 1,
+                         0, 0, 0)
     segment = struct.pack("<2I6Q", 1, 5, 0, MARK_BASE, MARK_BASE, size, size, 4096)
     return header + segment + MARK_CODE
 

@@ -101,8 +101,7 @@ static void instrument_stretches(struct qemu_plugin_insn *insn)
                                         "\xF4" /* HLT */, "\xFB" /* STI */};
 
     if (is_one_of(insn, codes, 3))
-        qemu_plugin_register_vcpu_insn_exec_cb(insn, at_leave, NO_REGISTERS,
-                                               &counts->until_guest);
+        qemu_plugin_register_vcpu_insn_exec_cb(insn, at_leave, NO_REGISTERS, &counts->until_guest);
     if (is_one_of(insn, codes, 4))
         qemu_plugin_register_vcpu_insn_exec_cb(insn, at_leave, NO_REGISTERS,
                                                &counts->until_interrupts);
