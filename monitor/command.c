@@ -500,25 +500,25 @@ static const struct rows help_rows = {
     .row = help_row,
 };
 
-/* Two columns, to fit a screen. */
+/* Two columns, to fit a screen; a line each step. */
 static enum progress help_overview(struct request *request)
 {
-    u32 half = DIV_ROUND_UP(ARRAY_SIZE(commands), 2);
+    const u32 half = DIV_ROUND_UP(ARRAY_SIZE(commands), 2);
+    const struct command *first = &commands[request->step];
+    const struct command *other = request->step + half < ARRAY_SIZE(commands) ? first + half : NULL;
     char left[OVERVIEW_HALF + 1];
 
-    for (u32 i = 0; i < half; i++) {
-        const struct command *other = i + half < ARRAY_SIZE(commands) ? &commands[i + half] : NULL;
-
-        snprintf(left, sizeof(left), "%-*s %s", OVERVIEW_WORD, commands[i].name,
-                 commands[i].summary);
-        if (other != NULL)
-            output_line(&request->output, "%-*s %-*s %s", OVERVIEW_HALF, left, OVERVIEW_WORD,
-                        other->name, other->summary);
-        else
-            output_line(&request->output, "%s", left);
+    if (request->step == half) {
+        output_line(&request->output, "'help COMMAND' tells more; any command takes '-o json'.");
+        return COMMAND_DONE;
     }
-    output_line(&request->output, "'help COMMAND' tells more; any command takes '-o json'.");
-    return COMMAND_DONE;
+    snprintf(left, sizeof(left), "%-*s %s", OVERVIEW_WORD, first->name, first->summary);
+    if (other != NULL)
+        output_line(&request->output, "%-*s %-*s %s", OVERVIEW_HALF, left, OVERVIEW_WORD,
+                    other->name, other->summary);
+    else
+        output_line(&request->output, "%s", left);
+    return COMMAND_MORE;
 }
 
 static void put_lines(struct request *request, const char *lines)

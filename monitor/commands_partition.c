@@ -661,7 +661,8 @@ static void dump_trace(struct request *request, const struct vcpu_capture *captu
     output_table_end(&request->output);
 }
 
-static void dump_vcpu(struct request *request, struct vcpu *vcpu)
+/* One of its parts; request->position says which. */
+static void dump_part(struct request *request, struct vcpu *vcpu)
 {
     static const struct column columns[] = {
         {"vCPU",  "index", VALUE_COUNT},
@@ -673,18 +674,27 @@ static void dump_vcpu(struct request *request, struct vcpu *vcpu)
     if (vcpu->capture != NULL) /* else it has been stopped and started meanwhile */
         capture = *vcpu->capture;
     spin_unlock(&vcpu->vm->lock);
-    output_open(&request->output, NULL, '{');
-    request_fields(request, columns,
-                   (const struct value[]){
-                       {.number = vcpu->index},
-                       {.text = run_state_name(vcpu)},
-                   },
-                   ARRAY_SIZE(columns));
-    dump_registers(request, &capture.state);
-    dump_code(request, &capture);
-    dump_segments(request, &capture.state);
-    dump_trace(request, &capture);
-    output_close(&request->output, '{');
+    switch (request->position++) {
+    case 0:
+        output_open(&request->output, NULL, '{');
+        request_fields(request, columns,
+                       (const struct value[]){
+                           {.number = vcpu->index},
+                           {.text = run_state_name(vcpu)},
+                       },
+                       ARRAY_SIZE(columns));
+        dump_registers(request, &capture.state);
+        return;
+    case 1:
+        dump_code(request, &capture);
+        dump_segments(request, &capture.state);
+        return;
+    default:
+        dump_trace(request, &capture);
+        output_close(&request->output, '{');
+        request->position = 0;
+        request->row++;
+    }
 }
 
 /* Each vCPU keeps its page for the next time. False when memory is short. */
@@ -758,9 +768,11 @@ enum progress run_dump(struct request *request)
     if (!request->measured)
         return begin_dump(request);
     if (vcpu_at(request->vm, request->row) != NULL) {
-        dump_vcpu(request, request->vm->vcpus[request->row++]);
+        dump_part(request, request->vm->vcpus[request->row]);
         return COMMAND_MORE;
     }
+    if (request->position != 0) /* gone between two parts */
+        output_close(&request->output, '{');
     output_close(&request->output, '[');
     output_end(&request->output);
     return COMMAND_DONE;

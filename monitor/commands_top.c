@@ -13,12 +13,13 @@
 #include "mm/pool.h"
 #include "monitor/command.h"
 
-#define INTERVAL_NS  1000000000UL
-#define SCREEN_ROWS  20
-#define CLEAR_SCREEN "\x1b[2J"
-#define HOME         "\x1b[H"
-#define CLEAR_LINE   "\x1b[K"
-#define CLEAR_BELOW  "\x1b[J"
+#define INTERVAL_NS    1000000000UL
+#define SAMPLES_A_STEP 4
+#define SCREEN_ROWS    20
+#define CLEAR_SCREEN   "\x1b[2J"
+#define HOME           "\x1b[H"
+#define CLEAR_LINE     "\x1b[K"
+#define CLEAR_BELOW    "\x1b[J"
 
 /* Another one with each key. */
 static const char sort_keys[] = "csem";
@@ -45,12 +46,22 @@ static void take_one(struct vm *vm)
     vm->top.values[TOP_MEMORY] = vm->vcpus != NULL ? vm->memory.mapped : 0;
 }
 
-static void take_all(void)
+/* Behind request->vm; true when all are taken, and then that is NULL. */
+static bool take_some(struct request *request)
+{
+    for (u32 i = 0; i < SAMPLES_A_STEP; i++) {
+        request->vm = vm_next(request->vm);
+        if (request->vm == NULL)
+            return true;
+        take_one(request->vm);
+    }
+    return false;
+}
+
+static void take_idle(void)
 {
     u64 sum = 0;
 
-    for (struct vm *vm = vm_next(NULL); vm != NULL; vm = vm_next(vm))
-        take_one(vm);
     for (u32 i = 0; i < cpu_count; i++)
         sum += cpus[i]->idle_cycles + sched_resting(cpus[i]);
     idle = (sum - idle_before) / cpu_count;
@@ -152,19 +163,21 @@ static void begin_screen(struct request *request)
         write_text(request, CLEAR_LINE);
 }
 
-/* position is the time of the last sample, end that of the next, before the interval. */
+/* position is the time of the last sample, end that of the next, before the interval, vm the last
+ * partition that was looked at while a sample is being taken. */
 static enum progress wait_and_take(struct request *request)
 {
     u64 now = __builtin_ia32_rdtsc();
-    bool first = request->position == 0;
 
-    if (now < request->end)
+    if (request->vm == NULL && now < request->end)
         return request->page.on ? COMMAND_LIVE : COMMAND_WAITING;
-    take_all();
-    request->before = first ? 0 : now - request->position;
-    request->position = now;
-    request->end = now + host_ns_to_tsc(INTERVAL_NS);
-    request->begun = !first;
+    if (request->vm == NULL) {
+        take_idle();
+        request->before = request->position == 0 ? 0 : now - request->position;
+        request->position = now;
+        request->end = now + host_ns_to_tsc(INTERVAL_NS);
+    }
+    request->begun = take_some(request) && request->before != 0;
     return COMMAND_MORE;
 }
 
@@ -179,6 +192,7 @@ static enum progress show(struct request *request)
         return progress;
     write_text(request, CLEAR_BELOW);
     request->begun = false;
+    request->vm = NULL;
     return COMMAND_LIVE;
 }
 
@@ -189,6 +203,8 @@ static void take_key(struct request *request)
     if (key == NULL)
         return;
     sort = (u32)(key - sort_keys);
+    if (request->vm != NULL && !request->begun)
+        return; /* a sample is being taken */
     request->begun = request->before != 0;
     request->measured = false;
     request->row = 0;

@@ -20,7 +20,8 @@
 #define LOG_QUEUE_SIZE 8192
 #define EVENTS_MAX     64
 #define BYTES_A_POLL   64
-#define STEPS_A_POLL   32
+#define STEPS_A_POLL   8
+#define OUTPUT_A_POLL  512  /* bytes, after which no other step begins */
 #define QUEUED_MAX     4096 /* of a command's output in the terminal's ring, for Ctrl-C's sake */
 #define ECHO_ROOM      8192 /* more than any one key makes the editor write */
 
@@ -41,6 +42,7 @@ static struct {
     bool asked;       /* the terminal, for this command */
     u64 answer_due;   /* TSC */
     size_t idle_room; /* of the terminal with nothing queued: the most ever seen */
+    size_t written;   /* of answers, free-running */
 
     u32 ahead_head, ahead_tail; /* free-running, as all heads and tails here */
     u8 ahead[AHEAD_SIZE];
@@ -57,6 +59,7 @@ static struct {
 static void write_terminal(void *context, const char *text, size_t size)
 {
     terminal_write(text, size);
+    session.written += size;
 }
 
 /* ---- log lines and events ---- */
@@ -356,13 +359,16 @@ static bool has_room(void)
 
 static void poll_command(void)
 {
+    size_t written = session.written;
+
     if (read_ahead()) {
         abandon();
         return;
     }
     if (session.progress == COMMAND_LIVE && session.request.key == 0)
         take_key();
-    for (u32 i = 0; i < STEPS_A_POLL && has_room(); i++) {
+    for (u32 i = 0; i < STEPS_A_POLL && has_room() && session.written - written < OUTPUT_A_POLL;
+         i++) {
         session.progress = command_step(&session.request);
         session.request.key = 0;
         if (session.progress == COMMAND_DONE)
