@@ -35,6 +35,7 @@
 
 #define MULTIBOOT2_BOOTLOADER_MAGIC 0x36D76289
 #define COM1                        0x3F8
+#define LIFECYCLE_TURN_NS           20000
 #define CONSOLE_POLL_NS             2000000ULL
 #define CPUS_LIMIT                  4096
 #define LOG_NOTE_SIZE               40
@@ -510,18 +511,20 @@ static void open_monitor(void)
     log_set_output(log_output);
 }
 
-/* Steps of starts and stops share CPU 0 with its guests like one more of them. */
-static bool do_lifecycle(struct cpu *cpu)
+/* Starts and stops share CPU 0 with its guests, a moment each by turns. When to go on. */
+static u64 do_lifecycle(struct cpu *cpu)
 {
-    u64 end = rdtsc() + cpu->slice;
+    u64 turn = host_ns_to_tsc(LIFECYCLE_TURN_NS);
+    u64 begin = rdtsc(), now;
 
     sched_charge(cpu, &cpu->own_cycles);
     while (lifecycle_step()) {
         interrupts_take();
-        if (cpu->reschedule || cpu->woken || rdtsc() >= end)
-            return true;
+        now = rdtsc();
+        if (cpu->reschedule || cpu->woken || now - begin >= turn)
+            return cpu->queue.count != 0 ? now + (now - begin) : 0;
     }
-    return false;
+    return lifecycle_deadline();
 }
 
 static u64 housekeeping(struct cpu *cpu)
@@ -530,10 +533,7 @@ static u64 housekeeping(struct cpu *cpu)
 
     soon |= guest_ports_poll();
     soon |= monitor_poll();
-    if (do_lifecycle(cpu))
-        return 0;
-    return MIN(lifecycle_deadline(),
-               soon ? rdtsc() + host_ns_to_tsc(CONSOLE_POLL_NS) : DEADLINE_NONE);
+    return MIN(do_lifecycle(cpu), soon ? rdtsc() + host_ns_to_tsc(CONSOLE_POLL_NS) : DEADLINE_NONE);
 }
 
 u64 host_ns_to_tsc(u64 ns)
