@@ -156,7 +156,7 @@ $(BUILD)/promtool:
 	scripts/fetch-file prometheus usr/bin/promtool $@
 
 test test-long: | install-dependencies
-	@$(MAKE) --no-print-directory all guests $(BUILD)/promtool
+	@$(MAKE) --no-print-directory all guests $(BUILD)/promtool $(HOST)/count.so
 	@tests/run $(if $(filter test-long,$@),--long) $(TESTS)
 
 # Counts instructions in QEMU.

@@ -6,6 +6,7 @@ interrupts, counted by the plugin of QEMU's."""
 from loads import (CONSOLE_BYTES, ENDLESS, SERIAL, WORK, Counts, counting, run, send_watched,
                    wait_for_seconds)
 
+LIMIT = 200_000  # instructions
 DEFINED = 100  # partitions that only stand in the configuration, but for those started
 TENANTS = WORK.format(f"mode=compute loops={ENDLESS}") + SERIAL.format(f"send={CONSOLE_BYTES}") + \
     "[big]\nkernel = hello.elf\nmemory = 1G\nautostart = no\n" + "".join(
@@ -40,6 +41,8 @@ def measure_stretches(machine):
     return longest
 
 
+DESCRIPTION = {"emulator": "qemu", "cpus": 1, "icount": 0, "memory": 2048, "options": counting()}
+
+
 def longest_stretches():
-    return run("stretches", measure_stretches, TENANTS, emulator="qemu", memory=2048,
-               options=counting())
+    return run("stretches", measure_stretches, TENANTS, **DESCRIPTION)

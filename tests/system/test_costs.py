@@ -4,8 +4,12 @@
 figures that are committed. `tests/bench --update` writes those anew."""
 import json
 import re
+import sys
 
 from harness import BOTH, ROOT, VTX, system_test
+
+sys.path.append(f"{ROOT}/tests")
+import stretches  # noqa: E402
 
 TENANTS = "[bench]\nkernel = bench.elf\nmemory = 16M\nvcpus = 2\nautostart = yes\n"
 DESCRIPTION = {"memory": 256, "icount": 0, "virtual_interrupts": True}
@@ -44,3 +48,11 @@ def instruction_counts(machine):
     problems = grown(rows, figures()[backend])
     assert not problems, "; ".join(problems)
     machine.power_off()
+
+
+@system_test(stretches.TENANTS, **stretches.DESCRIPTION, timeout=200)
+def no_stretch_in_host_mode_is_long(machine):
+    longest = stretches.measure_stretches(machine)
+    problems = [f"{name}: {figures['to_guest']} instructions" for name, figures in longest.items()
+                if figures["to_guest"] > stretches.LIMIT]
+    assert not problems, "; ".join(problems)
