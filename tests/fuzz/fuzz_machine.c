@@ -88,7 +88,7 @@ static struct machine *send_quickly(const struct machine *machine, u32 cpu,
 
     if (access->space != SPACE_MSR || !access->write || access->address != MSR_X2APIC_ICR)
         return NULL;
-    copy = aligned_alloc(sizeof(struct lapic), size);
+    copy = malloc(size);
     memcpy(copy, machine, size);
     machine_send_ipi(copy, cpu, access->value, effects);
     return copy;
