@@ -530,10 +530,12 @@ static u64 do_lifecycle(struct cpu *cpu)
 static u64 housekeeping(struct cpu *cpu)
 {
     bool soon = ports_poll();
+    u64 next;
 
     soon |= guest_ports_poll();
     soon |= monitor_poll();
-    return MIN(do_lifecycle(cpu), soon ? rdtsc() + host_ns_to_tsc(CONSOLE_POLL_NS) : DEADLINE_NONE);
+    next = do_lifecycle(cpu);
+    return soon ? MIN(next, rdtsc() + host_ns_to_tsc(CONSOLE_POLL_NS)) : next;
 }
 
 u64 host_ns_to_tsc(u64 ns)
