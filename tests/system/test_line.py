@@ -145,7 +145,8 @@ def receive(machine, count, send=b""):
         except TimeoutError:
             assert send, f"nothing comes any more after {len(result)} of {count} bytes"
     connection.settimeout(None)
-    return bytes(result)
+    line.buffer = bytes(result[count:])
+    return bytes(result[:count])
 
 
 def attach_to_ready(machine, name):
