@@ -529,6 +529,7 @@ enum progress run_exits(struct request *request)
 
 /* ---- dump ---- */
 
+#define DUMPED_AT_ONCE      (4 * REGISTERS_IN_A_LINE)
 #define REGISTERS_IN_A_LINE 3
 #define BYTE_TEXT           3 /* of a byte of code, with its blank */
 
@@ -566,13 +567,15 @@ static const struct {
 
 _Static_assert(sizeof(struct vcpu_state) / sizeof(u64) <= UINT8_MAX, "register words");
 
-static void dump_registers(struct request *request, const struct vcpu_state *state)
+/* From `first` to before `end`, both at the begin of a line. */
+static void dump_registers(struct request *request, const struct vcpu_state *state, u32 first,
+                           u32 end)
 {
     const u64 *words = (const u64 *)state;
     char line[80];
     size_t size = 0;
 
-    for (u32 i = 0; i < ARRAY_SIZE(dumped_registers); i++) {
+    for (u32 i = first; i < end; i++) {
         const char *name = dumped_registers[i].name;
         u64 value = words[dumped_registers[i].word];
 
@@ -683,10 +686,13 @@ static void dump_part(struct request *request, struct vcpu *vcpu)
                            {.text = run_state_name(vcpu)},
                        },
                        ARRAY_SIZE(columns));
-        dump_registers(request, &capture.state);
+        dump_registers(request, &capture.state, 0, DUMPED_AT_ONCE);
         return;
     case 1:
+        dump_registers(request, &capture.state, DUMPED_AT_ONCE, ARRAY_SIZE(dumped_registers));
         dump_code(request, &capture);
+        return;
+    case 2:
         dump_segments(request, &capture.state);
         return;
     default:

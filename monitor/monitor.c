@@ -20,8 +20,8 @@
 #define LOG_QUEUE_SIZE 8192
 #define EVENTS_MAX     64
 #define BYTES_A_POLL   64
-#define STEPS_A_POLL   8
-#define OUTPUT_A_POLL  512  /* bytes, after which no other step begins */
+#define STEPS_A_POLL   4
+#define OUTPUT_A_POLL  256  /* bytes, after which no other step begins */
 #define QUEUED_MAX     4096 /* of a command's output in the terminal's ring, for Ctrl-C's sake */
 #define ECHO_ROOM      8192 /* more than any one key makes the editor write */
 
