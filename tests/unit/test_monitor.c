@@ -1402,12 +1402,13 @@ static void test_top_once(void **state)
     EXPECT("{\"ok\":false,\"error\":\"abandoned\"}");
 }
 
-/* One look at the line: with patience 0, top shows one interval. */
+/* What is typed, until a screen is whole: with patience 0, top shows one interval. */
 static const char *poll_once(const char *typed)
 {
     clear();
     line.input_size += (size_t)sprintf(line.input + line.input_size, "%s", typed);
-    monitor_poll();
+    for (u32 i = 0; i < POLLS_AT_REST && strstr(line.screen, "\x1b[J") == NULL; i++)
+        monitor_poll();
     line.queued = 0;
     return line.screen;
 }
