@@ -36,7 +36,7 @@
 #define MULTIBOOT2_BOOTLOADER_MAGIC 0x36D76289
 #define COM1                        0x3F8
 #define LIFECYCLE_TURN_NS           20000
-#define CONSOLE_POLL_NS             2000000ULL
+#define CONSOLE_POLL_NS             500000ULL
 #define CPUS_LIMIT                  4096
 #define LOG_NOTE_SIZE               40
 #define NAME_MWAIT                  "MWAIT" /* for host_without */
