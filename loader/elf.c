@@ -106,7 +106,8 @@ bool elf_open(const struct image *image, struct elf *elf)
         opened = open_32(image, elf);
     else
         opened = image->data[EI_CLASS] == ELFCLASS64 && open_64(image, elf);
-    return opened && range_within(elf->table, (u64)elf->count * elf->entry_size, elf->size);
+    return opened && elf->count <= ELF_SEGMENTS_MAX &&
+           range_within(elf->table, (u64)elf->count * elf->entry_size, elf->size);
 }
 
 static struct elf_segment segment_32(const u8 *at)

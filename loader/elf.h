@@ -29,8 +29,11 @@ struct elf_segment {
     u64 offset, virtual_address, physical_address, file_size, memory_size, align;
 };
 
-/* False when `image` is no little-endian ELF executable for x86 with its program headers in the
- * file. */
+/* No kernel has more, and to look at 65,535 of them takes long. */
+#define ELF_SEGMENTS_MAX 64
+
+/* False when `image` is no little-endian ELF executable for x86 with its program headers, at most
+ * ELF_SEGMENTS_MAX, in the file. */
 bool elf_open(const struct image *image, struct elf *elf);
 
 /* Program header `index`, which is below elf->count; its values are not checked. */

@@ -28,6 +28,15 @@ extern const struct image_format pvh_format;
 #define LOADER_NOWHERE  UINT64_MAX
 #define GUEST_LOW_START 0x1000ULL /* the first page is left to the guest's real mode */
 
+/* The little-endian word there, in a single load. */
+static inline u32 loader_word(const u8 *at)
+{
+    u32 word;
+
+    __builtin_memcpy(&word, at, sizeof(word));
+    return word;
+}
+
 /* Sets plan->error; returns false, so that callers can return it. */
 bool loader_refuse(struct loader_plan *plan, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

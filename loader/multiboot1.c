@@ -76,10 +76,11 @@ static u64 find_header(const struct image *image, struct multiboot1_header *head
     u64 end = MIN(image->size, MULTIBOOT1_SEARCH);
 
     for (u64 at = 0; range_within(at, MULTIBOOT1_HEADER_MIN, end); at += MULTIBOOT1_ALIGN) {
+        if (loader_word(image->data + at) != MULTIBOOT1_MAGIC)
+            continue;
         memset(header, 0, sizeof(*header));
         memcpy(header, image->data + at, MIN(sizeof(*header), end - at));
-        if (header->magic == MULTIBOOT1_MAGIC &&
-            (u32)(header->magic + header->flags + header->checksum) == 0)
+        if ((u32)(header->magic + header->flags + header->checksum) == 0)
             return at;
     }
     return LOADER_NOWHERE;

@@ -11,6 +11,7 @@
 #define MULTIBOOT2_SEARCH    32768
 #define MULTIBOOT2_ALIGN     8
 #define MULTIBOOT2_I386      0
+#define HEADER_TAGS_MAX      64         /* to look at: no kernel has as many */
 #define MULTIBOOT2_FROM_FILE 0xFFFFFFFF /* load_addr: the image is loaded from its first byte */
 
 enum multiboot2_header_tag {
@@ -102,8 +103,10 @@ static u64 find_header(const struct image *image, struct multiboot2_header *head
     u64 end = MIN(image->size, MULTIBOOT2_SEARCH);
 
     for (u64 at = 0; range_within(at, sizeof(*header), end); at += MULTIBOOT2_ALIGN) {
+        if (loader_word(image->data + at) != MULTIBOOT2_MAGIC)
+            continue;
         memcpy(header, image->data + at, sizeof(*header));
-        if (header->magic == MULTIBOOT2_MAGIC && header->architecture == MULTIBOOT2_I386 &&
+        if (header->architecture == MULTIBOOT2_I386 &&
             (u32)(header->magic + header->architecture + header->length + header->checksum) == 0)
             return at;
     }
@@ -175,9 +178,12 @@ static bool read_tags(const struct image *image, u64 offset, u32 length, struct 
 {
     u64 at = offset + sizeof(struct multiboot2_header);
     u64 end = offset + length;
+    u64 limit = MIN(image->size, MULTIBOOT2_SEARCH);
     struct header_tag tag;
 
-    while (end <= image->size && at <= end && range_within(at, sizeof(tag), end)) {
+    for (u32 i = 0;
+         i < HEADER_TAGS_MAX && end <= limit && at <= end && range_within(at, sizeof(tag), end);
+         i++) {
         memcpy(&tag, image->data + at, sizeof(tag));
         if (tag.size < sizeof(tag) || !range_within(at, tag.size, end))
             break;

@@ -8,6 +8,7 @@
 
 #define NOTE_OWNER               "Xen"
 #define NOTE_ALIGN               4
+#define NOTES_MAX                256 /* to look at: no kernel has as many */
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 #define START_INFO_MAGIC         0x336EC578
 #define START_INFO_VERSION       1
@@ -35,11 +36,12 @@ _Static_assert(sizeof(struct start_info) == 56, "hvm_start_info");
 _Static_assert(sizeof(struct start_module) == 32, "hvm_modlist_entry");
 _Static_assert(sizeof(struct start_memory) == 24, "hvm_memmap_table_entry");
 
-static bool find_in_notes(const u8 *notes, u64 size, u32 *entry)
+/* *left: how many notes may still be looked at. */
+static bool find_in_notes(const u8 *notes, u64 size, u32 *left, u32 *entry)
 {
     struct elf_note note;
 
-    for (u64 at = 0; range_within(at, sizeof(note), size);) {
+    for (u64 at = 0; *left > 0 && range_within(at, sizeof(note), size); --*left) {
         u64 name = at + sizeof(note), data;
 
         memcpy(&note, notes + at, sizeof(note));
@@ -60,6 +62,7 @@ static bool find_in_notes(const u8 *notes, u64 size, u32 *entry)
 static bool find_entry(const struct image *image, u32 *entry)
 {
     struct elf elf;
+    u32 left = NOTES_MAX;
 
     if (!elf_open(image, &elf))
         return false;
@@ -68,7 +71,7 @@ static bool find_entry(const struct image *image, u32 *entry)
 
         if (segment.type == PT_NOTE &&
             range_within(segment.offset, segment.file_size, image->size) &&
-            find_in_notes(image->data + segment.offset, segment.file_size, entry))
+            find_in_notes(image->data + segment.offset, segment.file_size, &left, entry))
             return true;
     }
     return false;

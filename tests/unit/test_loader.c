@@ -788,6 +788,21 @@ static void test_multiboot2_refusals(void **state)
     end_multiboot2(false);
     expect_refused("kernel 'kernel' has a Multiboot2 header without end");
     begin_multiboot2();
+    for (u32 i = 0; i < 63; i++)
+        header_tag(6, 0, NULL, 0);
+    end_multiboot2(true);
+    expect_planned(IMAGE_MULTIBOOT2);
+    header_tag(6, 0, NULL, 0);
+    put(MB2_AT + 16 + 63 * 8, 6, 2); /* instead of the end, which comes as the 65th */
+    put(MB2_AT + 20 + 63 * 8, 8, 4);
+    end_multiboot2(true);
+    expect_refused("kernel 'kernel' has a Multiboot2 header without end");
+    begin_multiboot2();
+    end_multiboot2(false);
+    put(MB2_AT + 8, 0x7800, 4); /* its end tag behind 32 KiB */
+    put(MB2_AT + 12, -(0xE85250D6 + 0x7800), 4);
+    expect_refused("kernel 'kernel' has a Multiboot2 header without end");
+    begin_multiboot2();
     header_tag(6, 0, NULL, 0);
     end_multiboot2(true);
     put(MB2_AT + 16 + 4, 0xFFFFFFFF, 4);
@@ -852,6 +867,28 @@ static void test_pvh(void **state)
     free_modules();
 }
 
+/* So many notes of 12 bytes before the one that counts. */
+static bool identify_behind_notes(u32 count)
+{
+    enum image_kind kind;
+
+    make_pvh();
+    memset(file + 0x3000, 0, 0x4000);
+    put(0x3000 + 12 * count, 4, 4);
+    put(0x3004 + 12 * count, 8, 4);
+    put(0x3008 + 12 * count, 18, 4);
+    memcpy(file + 0x300C + 12 * count, "Xen", 4);
+    put(0x3010 + 12 * count, 0x1000100, 8);
+    put(64 + 56 + 32, 0x4000, 8); /* what the segment of notes has */
+    return loader_identify(&request.kernel, &kind);
+}
+
+static void test_pvh_many_notes(void **state)
+{
+    assert_true(identify_behind_notes(255));
+    assert_false(identify_behind_notes(256));
+}
+
 static void test_pvh_bad_notes(void **state)
 {
     enum image_kind kind;
@@ -868,6 +905,11 @@ static void test_pvh_bad_notes(void **state)
     assert_false(loader_identify(&request.kernel, &kind));
     request.kernel.size = sizeof(file);
     put(0x301C, 2, 4); /* an entry of two bytes */
+    assert_false(loader_identify(&request.kernel, &kind));
+    make_pvh();
+    put(56, 64, 2); /* the others are no segments at all */
+    assert_true(loader_identify(&request.kernel, &kind));
+    put(56, 65, 2);
     assert_false(loader_identify(&request.kernel, &kind));
     make_pvh();
     put(0x3028, 0x900000, 4);
@@ -958,6 +1000,7 @@ int main(void)
         LOADER_TEST(test_multiboot2_refusals),
         LOADER_TEST(test_pvh),
         LOADER_TEST(test_pvh_bad_notes),
+        LOADER_TEST(test_pvh_many_notes),
         LOADER_TEST(test_little_memory),
         LOADER_TEST(test_not_a_kernel),
         LOADER_TEST(test_truncated),
