@@ -24,6 +24,7 @@
 #define HANG_NS 2000000000ULL
 
 enum phase {
+    PHASE_VCPUS,
     PHASE_MEMORY,
     PHASE_REZERO,
     PHASE_PLAN,
@@ -138,11 +139,11 @@ bool vm_start(struct vm *vm, char error[VM_ERROR_SIZE])
                  vm->config.name, vm->config.memory / MIB, free / MIB);
         return false;
     }
-    begin_work(vm, PHASE_MEMORY, false);
+    begin_work(vm, PHASE_VCPUS, false);
     vm->message[0] = 0;
     vm->stop_reason = STOP_NONE;
     if (!vm_make_parts(vm)) {
-        snprintf(vm->message, sizeof(vm->message), "no memory, or no CPU that it may run on");
+        snprintf(vm->message, sizeof(vm->message), "no memory");
         vm->work.phase = PHASE_TEARDOWN;
         vm->state = VM_STOPPING;
     }
@@ -157,6 +158,16 @@ static void fail_start(struct lifecycle_work *work, const char *message)
     log_error("'%s' not started: %s", vm->config.name, message);
     work->phase = PHASE_TEARDOWN;
     vm->state = VM_STOPPING;
+}
+
+static void step_vcpus(struct lifecycle_work *work)
+{
+    struct vm *vm = work->vm;
+
+    if (vm->vcpu_count == vm->vcpu_limit)
+        work->phase = PHASE_MEMORY;
+    else if (!vm_make_vcpu(vm))
+        fail_start(work, "no memory, or no CPU that it may run on");
 }
 
 static void step_memory(struct lifecycle_work *work)
@@ -294,8 +305,8 @@ static void step_teardown(struct lifecycle_work *work)
 {
     struct vm *vm = work->vm;
 
-    if (vm->vcpus)
-        vm_free_parts(vm);
+    if (vm->vcpus && !vm_free_parts(vm))
+        return;
     if (!guest_memory_free_step(&vm->memory))
         return;
     vm->stop_reason = STOP_NONE;
@@ -587,8 +598,9 @@ static void look_at(struct vm *vm)
 /* ---- steps ----------------------------------------------------------------------------------- */
 
 static void (*const steps[])(struct lifecycle_work *work) = {
-    [PHASE_MEMORY] = step_memory, [PHASE_REZERO] = step_rezero, [PHASE_PLAN] = step_plan,
-    [PHASE_COPY] = step_copy,     [PHASE_LAUNCH] = step_launch, [PHASE_TEARDOWN] = step_teardown,
+    [PHASE_VCPUS] = step_vcpus,       [PHASE_MEMORY] = step_memory, [PHASE_REZERO] = step_rezero,
+    [PHASE_PLAN] = step_plan,         [PHASE_COPY] = step_copy,     [PHASE_LAUNCH] = step_launch,
+    [PHASE_TEARDOWN] = step_teardown,
 };
 
 /* In the partition's own address space, but for teardown, which takes that away. */

@@ -143,10 +143,15 @@ static void *make_xsave_area(struct vm *vm, struct lapic *lapic)
     return vm_alloc(vm, pages_of(host.features.xsave_size));
 }
 
-static bool make_vcpu(struct vm *vm, u32 index)
+bool vm_make_vcpu(struct vm *vm)
 {
-    struct vcpu *vcpu = index == 0 ? vm->parts : vm_alloc(vm, pages_of(vcpu_size()));
+    u32 index = vm->vcpu_count;
+    struct cpu *cpu = sched_place(vm);
+    struct vcpu *vcpu;
 
+    if (!cpu)
+        return false;
+    vcpu = index == 0 ? vm->parts : vm_alloc(vm, pages_of(vcpu_size()));
     if (!vcpu)
         return false;
     vm->vcpus[index] = vcpu;
@@ -159,8 +164,8 @@ static bool make_vcpu(struct vm *vm, u32 index)
     list_init(&vcpu->mail);
     list_init(&vcpu->run);
     vcpu->xsave_area = make_xsave_area(vm, vcpu->lapic);
-    vcpu->cpu = sched_place(vm);
-    if (!vcpu->xsave_area || !vcpu->cpu || !host.hvm->vcpu_init(vcpu))
+    vcpu->cpu = cpu;
+    if (!vcpu->xsave_area || !host.hvm->vcpu_init(vcpu))
         return false;
     vcpu->hvm_ready = true;
     __atomic_fetch_add(&vcpu->cpu->vcpu_count, 1, __ATOMIC_RELAXED);
@@ -183,16 +188,13 @@ bool vm_make_parts(struct vm *vm)
     if (!make_shared_parts(vm, count))
         return false;
     cpuid_policy_init(&vm->cpuid, count, vm->tsc_hz, pv_features(vm));
-    for (u32 i = 0; i < count; i++)
-        if (!make_vcpu(vm, i))
-            return false;
     return true;
 }
 
 static void free_vcpu(struct vm *vm, struct vcpu *vcpu)
 {
+    sched_forget(vcpu);
     if (vcpu->hvm_ready) {
-        sched_forget(vcpu);
         __atomic_fetch_sub(&vcpu->cpu->vcpu_count, 1, __ATOMIC_RELAXED);
         host.hvm->vcpu_free(vcpu);
     }
@@ -204,17 +206,21 @@ static void free_vcpu(struct vm *vm, struct vcpu *vcpu)
         vm_free(vm, vcpu, pages_of(vcpu_size()));
 }
 
-void vm_free_parts(struct vm *vm)
+bool vm_free_parts(struct vm *vm)
 {
+    bool done = vm->vcpu_count == 0;
+
     spin_lock(&vm->lock);
-    for (u32 i = 0; i < vm->vcpu_count; i++)
-        free_vcpu(vm, vm->vcpus[i]);
-    vm_free(vm, vm->parts, parts_pages(vm->vcpu_limit));
-    vm->parts = NULL;
-    vm->vcpus = NULL;
-    vm->vcpu_count = 0;
-    vm->machine = NULL;
+    if (done) {
+        vm_free(vm, vm->parts, parts_pages(vm->vcpu_limit));
+        vm->parts = NULL;
+        vm->vcpus = NULL;
+        vm->machine = NULL;
+    } else {
+        free_vcpu(vm, vm->vcpus[--vm->vcpu_count]);
+    }
     spin_unlock(&vm->lock);
+    return done;
 }
 
 static void reset_msrs(struct vcpu *vcpu)

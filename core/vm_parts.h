@@ -10,10 +10,15 @@
 
 #define VM_PAGES DIV_ROUND_UP(sizeof(struct vm), PAGE_SIZE)
 
-/* Allocates machine, vCPUs and empty page tables. False when memory is short or no
- * CPU is allowed; vm_free_parts frees what there is in any case. */
+/* Allocates the machine and empty page tables. False when memory is short; vm_free_parts frees what
+ * there is in any case. */
 bool vm_make_parts(struct vm *vm);
-void vm_free_parts(struct vm *vm);
+
+/* Makes the next vCPU, one of vm->vcpu_limit. False when memory is short or no CPU is allowed. */
+bool vm_make_vcpu(struct vm *vm);
+
+/* Frees the last vCPU, or all else if there is none any more: true then. */
+bool vm_free_parts(struct vm *vm);
 
 /* Frees a stopped partition. */
 void vm_delete(struct vm *vm);
