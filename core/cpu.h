@@ -60,10 +60,12 @@ struct cpu {
     struct list mailbox;
     struct vcpu *serving; /* whose requests are being looked at: it may not be freed */
 
-    u64 slice;        /* TSC ticks */
-    u64 housekeep_at; /* host TSC: when the housekeeping wants to be called again */
-    u64 housekeep_by; /* when it is called even if vCPUs wait: that, or a slice after the last */
-    u64 timer_armed;  /* host TSC the local APIC timer is armed for, DEADLINE_NONE: it is not */
+    u64 slice;          /* TSC ticks */
+    u64 housekeep_at;   /* host TSC: when the housekeeping wants to be called again */
+    u64 housekeep_by;   /* when it is called even if vCPUs wait: that, or a slice after the last */
+    u64 housekeep_from; /* if vCPUs wait, not before: they get as long as it took */
+    u64 busy_since;     /* host TSC: since then no vCPU has run, nor has the CPU rested */
+    u64 timer_armed;    /* host TSC the local APIC timer is armed for, DEADLINE_NONE: it is not */
 
     /* Every TSC tick since `started` is charged to a vCPU, to a partition (its start and stop), to
      * `idle_cycles` or to `own_cycles`: those of the monitor, and of what nobody caused. */

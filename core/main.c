@@ -522,7 +522,7 @@ static u64 do_lifecycle(struct cpu *cpu)
         interrupts_take();
         now = rdtsc();
         if (cpu->reschedule || cpu->woken || now - begin >= turn)
-            return cpu->queue.count != 0 ? now + (now - begin) : 0;
+            return 0;
     }
     return lifecycle_deadline();
 }

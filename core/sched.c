@@ -22,6 +22,10 @@
 /* By how many slices a CPU must be ahead to be given a vCPU that waits elsewhere. */
 #define MOVE_LEAD 2
 
+/* After so long with none of the vCPUs that wait one has the CPU for as long, and all else waits.
+ */
+#define BUSY_NS 20000
+
 /* Waking from the deepest C-state takes some 100 us: not for a wait as short as this. */
 #define DEEP_IDLE_NS 2000000
 /* So many that end without an interrupt, one after the other, and it is used no more. */
@@ -95,6 +99,18 @@ u64 sched_resting(const struct cpu *cpu)
     u64 now = rdtsc();
 
     return __atomic_load_n(&cpu->resting, __ATOMIC_RELAXED) && now > since ? now - since : 0;
+}
+
+/* Has this CPU done enough for now that is not running a vCPU? */
+static bool is_overdue(const struct cpu *cpu)
+{
+    return rdtsc() - cpu->busy_since > host_ns_to_tsc(BUSY_NS);
+}
+
+/* When it may go on with that. */
+static u64 busy_again(const struct cpu *cpu)
+{
+    return cpu->charged + (cpu->charged - cpu->busy_since);
 }
 
 static void set_active(struct vcpu *vcpu, bool active)
@@ -243,7 +259,8 @@ static void serve(struct cpu *cpu, struct vcpu *vcpu, u32 requests)
     }
     if (requests & REQUEST_PARK)
         park(cpu, vcpu);
-    else if ((requests & REQUEST_UNPARK) || vcpu->run_state == VCPU_BLOCKED ||
+    else if ((requests & REQUEST_UNPARK) ||
+             ((requests & REQUEST_EVENT) && vcpu->run_state == VCPU_BLOCKED) ||
              ((requests & REQUEST_UNCAP) && vcpu->run_state == VCPU_CAPPED))
         make_runnable(cpu, vcpu, cpu->charged);
     if ((requests & REQUEST_CAPTURE) && vcpu->run_state != VCPU_PARKED)
@@ -281,7 +298,7 @@ void sched_forget(struct vcpu *vcpu)
     } while (busy);
 }
 
-/* No more than what can be there at once: others may go on posting. */
+/* No more than what can be there at once, as others may go on posting, nor what takes long. */
 static void drain_mailbox(struct cpu *cpu)
 {
     u32 limit = MAX(__atomic_load_n(&cpu->vcpu_count, __ATOMIC_RELAXED), 1U);
@@ -292,6 +309,8 @@ static void drain_mailbox(struct cpu *cpu)
         limit--;
         sched_charge(cpu, &vcpu->statistics.host_cycles);
         serve(cpu, vcpu, __atomic_exchange_n(&vcpu->requests, 0, __ATOMIC_SEQ_CST));
+        if (is_overdue(cpu))
+            limit = 0;
     }
 }
 
@@ -503,6 +522,7 @@ static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
         arm_timer(cpu, cpu->charged, vcpu->deadline);
     host.hvm->enter(vcpu, vcpu->deadline, &exit);
     sched_charge(cpu, &statistics->guest_cycles);
+    cpu->busy_since = cpu->charged;
     statistics->exits[exit.kind]++;
     if (!exit.served)
         handle_exit(cpu, vcpu, &exit);
@@ -570,10 +590,21 @@ static bool must_look(struct cpu *cpu, struct vcpu *vcpu)
     return cpu->woken || cpu->reschedule;
 }
 
+/* Until when it may go on, 0: not now. What asks for attention waits when the CPU has done much
+ * else, unless it is this vCPU that is not to run. */
+static u64 run_limit(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
+{
+    if (!must_look(cpu, vcpu))
+        return limit;
+    if (!is_overdue(cpu) || __atomic_load_n(&vcpu->requests, __ATOMIC_SEQ_CST) != 0)
+        return 0;
+    return MIN(limit, busy_again(cpu));
+}
+
 static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
     u32 sharers = __atomic_load_n(&vcpu->vm->active_vcpus, __ATOMIC_RELAXED);
-    u64 start = cpu->charged;
+    u64 start = cpu->charged, until;
 
     run_queue_remove(&cpu->queue, vcpu, start);
     cpu->interrupted = NULL;
@@ -586,9 +617,9 @@ static void run_vcpu(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
     vcpu->slice_end = start + cpu->slice - MIN(vcpu->slice_used, cpu->slice);
     pv_turn(vcpu);
     sched_charge(cpu, &vcpu->statistics.host_cycles);
-    while (vcpu->run_state == VCPU_RUNNING && !must_look(cpu, vcpu) &&
-           cpu->charged < vcpu->slice_end && cpu->charged < limit)
-        run_once(cpu, vcpu, limit);
+    while (vcpu->run_state == VCPU_RUNNING && cpu->charged < vcpu->slice_end &&
+           cpu->charged < (until = run_limit(cpu, vcpu, limit)))
+        run_once(cpu, vcpu, until);
     cpu->running = NULL;
     write_cr3(host_space_root());
     requeue(cpu, vcpu, start, sharers);
@@ -636,17 +667,25 @@ static void idle(struct cpu *cpu)
 /* When it is asked for or its time has come; before every rest, and each slice at the latest. */
 static void keep_house(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu), bool asked)
 {
-    if (!asked && cpu->queue.count != 0 && cpu->charged < cpu->housekeep_by)
+    u64 begin = cpu->charged;
+
+    if (asked)
+        cpu->housekeep_at = cpu->housekeep_by = 0;
+    if (cpu->queue.count != 0 &&
+        (begin < MAX(cpu->housekeep_from, cpu->housekeep_by) || is_overdue(cpu)))
         return;
     cpu->housekeep_at = housekeeping(cpu);
     sched_charge(cpu, &cpu->own_cycles);
     cpu->housekeep_by = MIN(cpu->housekeep_at, cpu->charged + cpu->slice);
+    cpu->housekeep_from = cpu->charged + (cpu->charged - begin);
 }
 
-/* One that wanted to be called again at once has had its turn. */
+/* The vCPU that runs gives way to it then. */
 static u64 next_housekeeping(const struct cpu *cpu)
 {
-    return cpu->housekeep_at > cpu->charged ? cpu->housekeep_at : DEADLINE_NONE;
+    u64 next = MAX(cpu->housekeep_at, cpu->housekeep_from);
+
+    return MAX(next, busy_again(cpu));
 }
 
 /* All that asks for attention, then a vCPU or rest. */
@@ -666,10 +705,14 @@ static void pass(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
         keep_house(cpu, housekeeping, asked);
     share_work(cpu);
     vcpu = choose(cpu);
-    if (vcpu)
+    if (vcpu) {
         run_vcpu(cpu, vcpu, MIN(next_timer(cpu), next_housekeeping(cpu)));
-    else if (cpu->housekeep_at > rdtsc() && !cpu->reschedule && !cpu->woken)
+        return;
+    }
+    if (cpu->housekeep_at > rdtsc() && !cpu->reschedule && !cpu->woken)
         idle(cpu);
+    sched_charge(cpu, &cpu->own_cycles);
+    cpu->busy_since = cpu->charged;
 }
 
 _Noreturn void sched_loop(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
