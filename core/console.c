@@ -2,6 +2,7 @@
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 #include "core/console.h"
 
+#include "lib/string.h"
 #include "mm/pool.h"
 
 bool console_prepare(struct console *console)
@@ -30,19 +31,23 @@ void console_grow(struct console *console, void *page)
     }
 }
 
-static char *byte_at(const struct console *console, u64 position)
+/* The bytes from there on that lie in one page, `*run` of them. */
+static char *bytes_at(const struct console *console, u64 position, size_t *run)
 {
     u32 at = position % console->size;
 
+    *run = CONSOLE_PAGE_SIZE - at % CONSOLE_PAGE_SIZE;
     return &console->pages[at / CONSOLE_PAGE_SIZE][at % CONSOLE_PAGE_SIZE];
 }
 
 void console_put(struct console *console, u8 byte)
 {
+    size_t run;
+
     if (console->space < console->size && console->written >= console->space)
         console->dropped++;
     else
-        *byte_at(console, console->written++) = (char)byte;
+        *bytes_at(console, console->written++, &run) = (char)byte;
 }
 
 static u64 oldest(const struct console *console)
@@ -60,8 +65,15 @@ size_t console_read(const struct console *console, u64 *position, char *to, size
     size_t count = 0;
 
     *position = MAX(*position, oldest(console));
-    while (count < size && *position < console->written)
-        to[count++] = *byte_at(console, (*position)++);
+    while (count < size && *position < console->written) {
+        size_t run, left = (size_t)MIN(size - count, console->written - *position);
+        const char *from = bytes_at(console, *position, &run);
+
+        run = MIN(run, left);
+        memcpy(&to[count], from, run);
+        count += run;
+        *position += run;
+    }
     return count;
 }
 

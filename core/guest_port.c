@@ -9,6 +9,8 @@
 #include "lib/string.h"
 
 #define CHUNK       512
+#define CHUNKS_MAX  2  /* a poll */
+#define TYPED_MAX   64 /* bytes a poll */
 #define NOTICE_SIZE 48
 #define AHEAD_MAX   32768         /* that a guest may print ahead of the line */
 #define PATIENCE_NS 1000000000ULL /* with a line that stands still */
@@ -91,13 +93,13 @@ static void notice(struct port *port, u64 lost)
     port_write(port, text, strlen(text));
 }
 
-/* True when the line could take no more. */
+/* True when there may be more. */
 static bool pass_output(struct guest_port *guest)
 {
     struct vm *vm = guest->vm;
     char chunk[CHUNK];
 
-    while (port_room(guest->port) >= CHUNK + NOTICE_SIZE) {
+    for (u32 i = 0; i < CHUNKS_MAX && port_room(guest->port) >= CHUNK + NOTICE_SIZE; i++) {
         u64 before = guest->shown;
         size_t size;
 
@@ -117,23 +119,24 @@ static bool pass_output(struct guest_port *guest)
     return true;
 }
 
-/* A guest that is off takes nothing, and nothing waits for it. */
-static void pass_input(struct guest_port *guest)
+/* A guest that is off takes nothing, and nothing waits for it. True when there may be more. */
+static bool pass_input(struct guest_port *guest)
 {
     struct vm *vm = guest->vm;
     bool off = vm->state == VM_STOPPED || vm->state == VM_CRASHED;
-    u32 room = CONSOLE_INPUT_SIZE;
+    u32 room = TYPED_MAX, count = 0;
     char byte;
 
     if (!off) {
         spin_lock(&vm->lock);
-        room -= vm->console.input_head - vm->console.input_tail;
+        room = MIN(room, CONSOLE_INPUT_SIZE - (vm->console.input_head - vm->console.input_tail));
         spin_unlock(&vm->lock);
     }
     if (!off && vm->state != VM_RUNNING)
-        return;
-    while (room-- > 0 && port_read(guest->port, &byte, 1) == 1)
+        return false;
+    for (; count < room && port_read(guest->port, &byte, 1) == 1; count++)
         vm_input(vm, (u8)byte);
+    return count == TYPED_MAX;
 }
 
 bool guest_ports_poll(void)
@@ -143,7 +146,7 @@ bool guest_ports_poll(void)
     for (u32 i = 0; i < PORTS_MAX; i++) {
         if (guest_ports[i].vm == NULL)
             continue;
-        pass_input(&guest_ports[i]);
+        soon |= pass_input(&guest_ports[i]);
         soon |= pass_output(&guest_ports[i]);
     }
     return soon;

@@ -8,6 +8,7 @@
 #include "drivers/ioapic.h"
 #include "drivers/uart.h"
 #include "lib/spinlock.h"
+#include "lib/string.h"
 #include "mm/pool.h"
 
 #define FIRST_TRANSMIT_SIZE 65536
@@ -100,12 +101,20 @@ void port_write(struct port *port, const char *text, size_t size)
     struct ring *ring = &port->transmit;
 
     spin_lock(&port->lock);
-    for (size_t i = 0; i < size; i++) {
-        if (used(ring) == ring->size)
+    while (size > 0) {
+        u32 at = ring->head % ring->size, taken = used(ring);
+        u32 run = (u32)MIN(size, ring->size - MAX(taken, at));
+
+        if (taken == ring->size)
             send_oldest(port, port->uart.fifo_depth);
-        ring->bytes[ring->head++ % ring->size] = text[i];
+        memcpy(&ring->bytes[at], text, run);
+        ring->head += run;
+        text += run;
+        size -= run;
     }
-    drain(port);
+    /* Else the UART's interrupt does. */
+    if (!port->interrupts || !port->transmitting)
+        drain(port);
     spin_unlock(&port->lock);
 }
 
@@ -198,10 +207,10 @@ bool ports_poll(void)
     bool polled = false;
 
     for (u32 i = 0; i < port_count; i++) {
-        if (ports[i].interrupts)
+        if (ports[i].interrupts && !ports[i].transmitting)
             continue;
         serve(&ports[i]);
-        polled = true;
+        polled |= !ports[i].interrupts;
     }
     return polled;
 }
