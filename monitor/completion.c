@@ -148,8 +148,10 @@ static const char *next_argument(const struct place *place, const char *word, co
 const char *completion_candidate(void *context, const char *line, size_t word, const void **cursor)
 {
     static const char *const formats[] = {"json", NULL};
-    struct place place = find_place(line, word);
+    static struct place place; /* of the word whose candidates are asked for */
 
+    if (*cursor == NULL)
+        place = find_place(line, word);
     if (place.after_output)
         return next_string(formats, cursor);
     if (place.argument == 0)

@@ -17,6 +17,7 @@
 #define TYPED_SIZE      4096          /* bytes that wait beside those in the console */
 #define QUEUED_MAX      2048          /* in the terminal's ring, to be quick about Ctrl-] */
 #define CHUNK           512
+#define CHUNKS_A_POLL   2
 #define AHEAD_MAX       32768 /* that a guest may print ahead of what is shown */
 #define NOTICE_SIZE     256
 #define CARET_TO_LETTER 0x40
@@ -177,7 +178,7 @@ static bool pass_output(size_t idle_room)
     char chunk[CHUNK];
     u64 dropped;
 
-    while (terminal_room() + QUEUED_MAX >= idle_room + CHUNK) {
+    for (u32 i = 0; i < CHUNKS_A_POLL && terminal_room() + QUEUED_MAX >= idle_room + CHUNK; i++) {
         size_t size = take_output(chunk, sizeof(chunk), &dropped);
 
         if (dropped > 0)

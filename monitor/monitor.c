@@ -21,7 +21,7 @@
 #define EVENTS_MAX     64
 #define BYTES_A_POLL   64
 #define STEPS_A_POLL   4
-#define OUTPUT_A_POLL  256  /* bytes, after which no other step begins */
+#define OUTPUT_A_POLL  256  /* bytes, after which no other step, key, line or event is begun */
 #define QUEUED_MAX     4096 /* of a command's output in the terminal's ring, for Ctrl-C's sake */
 #define ECHO_ROOM      8192 /* more than any one key makes the editor write */
 
@@ -70,18 +70,35 @@ static bool between_lines(void)
     return !session.running || session.progress == COMMAND_WAITING;
 }
 
+static u32 queued_log(void)
+{
+    return __atomic_load_n(&session.log_head, __ATOMIC_ACQUIRE) - session.log_tail;
+}
+
+/* Of whole lines: those that begin in the first bytes. */
+static u32 next_lines(void)
+{
+    u32 queued = queued_log(), size = MIN(queued, OUTPUT_A_POLL);
+
+    while (size < queued && session.log[(session.log_tail + size - 1) % LOG_QUEUE_SIZE] != '\n')
+        size++;
+    return size;
+}
+
 static void write_queued_log(void)
 {
-    u32 head = __atomic_load_n(&session.log_head, __ATOMIC_ACQUIRE);
-    u32 lost = __atomic_exchange_n(&session.log_lost, 0, __ATOMIC_RELAXED);
+    u32 size = next_lines();
+    u32 lost =
+        size == queued_log() ? __atomic_exchange_n(&session.log_lost, 0, __ATOMIC_RELAXED) : 0;
     char note[64];
 
-    while (session.log_tail != head) {
+    while (size > 0) {
         u32 at = session.log_tail % LOG_QUEUE_SIZE;
-        u32 run = MIN(head - session.log_tail, LOG_QUEUE_SIZE - at);
+        u32 run = MIN(size, LOG_QUEUE_SIZE - at);
 
         terminal_write(&session.log[at], run);
         __atomic_store_n(&session.log_tail, session.log_tail + run, __ATOMIC_RELEASE);
+        size -= run;
     }
     if (lost > 0) {
         snprintf(note, sizeof(note), "[%u lines of the log not shown, see dmesg]\r\n", lost);
@@ -89,16 +106,17 @@ static void write_queued_log(void)
     }
 }
 
-static void show_log(void)
+/* True when it has more to show. */
+static bool show_log(void)
 {
-    if (__atomic_load_n(&session.log_head, __ATOMIC_ACQUIRE) == session.log_tail || session.batch ||
-        session.watching || !between_lines())
-        return;
+    if (queued_log() == 0 || session.batch || session.watching || !between_lines())
+        return false;
     if (!session.running)
         line_editor_hide(&session.editor);
     write_queued_log();
     if (!session.running)
         line_editor_show(&session.editor);
+    return queued_log() > 0;
 }
 
 /* The log's lock is held: one CPU at a time is here. */
@@ -164,16 +182,20 @@ static void write_config_problems(void)
     }
 }
 
-static void write_events(void)
+static void write_next_event(void)
 {
-    while (session.event_tail != session.event_head)
-        write_event(&session.events[session.event_tail++ % EVENTS_MAX]);
+    write_event(&session.events[session.event_tail++ % EVENTS_MAX]);
 }
 
-static void show_events(void)
+/* True when it has more to show. */
+static bool show_events(void)
 {
-    if (between_lines())
-        write_events();
+    size_t written = session.written;
+
+    while (between_lines() && session.event_tail != session.event_head &&
+           session.written - written < OUTPUT_A_POLL)
+        write_next_event();
+    return session.event_tail != session.event_head;
 }
 
 /* CPU 0, from lifecycle_step or from within a command. */
@@ -184,8 +206,8 @@ static void on_event(struct vm *vm, enum vm_event what)
     if (!session.batch)
         return;
     /* What is queued may be about it, and the command that removes it has not answered yet. */
-    if (what == VM_EVENT_UNDEFINE)
-        write_events();
+    while (what == VM_EVENT_UNDEFINE && session.event_tail != session.event_head)
+        write_next_event();
     if (what == VM_EVENT_UNDEFINE || between_lines())
         write_event(&note);
     else if (session.event_head - session.event_tail < EVENTS_MAX)
@@ -300,9 +322,10 @@ static void take_byte(u8 byte)
 /* True when there may be more. */
 static bool poll_line(void)
 {
+    size_t written = session.written;
     u8 byte;
 
-    for (u32 i = 0; i < BYTES_A_POLL; i++) {
+    for (u32 i = 0; i < BYTES_A_POLL && session.written - written < OUTPUT_A_POLL; i++) {
         if (session.running || session.watching || terminal_room() < ECHO_ROOM)
             return true;
         if (!next_byte(&byte))
@@ -434,8 +457,8 @@ bool monitor_poll(void)
         poll_command();
     else
         more = poll_line();
-    show_log();
-    show_events();
+    more |= show_log();
+    more |= show_events();
     session.polling = false;
     return more;
 }

@@ -29,8 +29,12 @@ static void put(struct output *output, const char *text)
 
 static void put_spaces(struct output *output, size_t count)
 {
-    while (count-- > 0)
-        put(output, " ");
+    static const char spaces[] = "                ";
+    size_t run = sizeof(spaces) - 1;
+
+    for (; count > run; count -= run)
+        output->write(output->context, spaces, run);
+    output->write(output->context, spaces, count);
 }
 
 /* ---- UTF-8 (RFC 3629, section 4) ---- */
@@ -320,17 +324,20 @@ static bool is_printable(const char *character, size_t length)
 /* At most `limit` columns of the text; returns how many. */
 static size_t put_printable(struct output *output, const char *text, size_t limit)
 {
-    size_t size = strlen(text), columns = 0;
+    size_t size = strlen(text), columns = 0, at = 0, run = 0; /* from `run` on: not written yet */
 
-    for (size_t at = 0; at < size && columns < limit; columns++) {
+    for (; at < size && columns < limit; columns++) {
         size_t length = character_length(text + at, size - at);
+        bool printable = is_printable(text + at, length);
 
-        if (!is_printable(text + at, length))
+        if (!printable) {
+            output->write(output->context, text + run, at - run);
             put(output, "?");
-        else
-            output->write(output->context, text + at, length);
+        }
         at += length;
+        run = printable ? run : at;
     }
+    output->write(output->context, text + run, at - run);
     return columns;
 }
 
