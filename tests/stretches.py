@@ -8,12 +8,57 @@ from loads import (CONSOLE_BYTES, ENDLESS, SERIAL, WORK, Counts, counting, run, 
 
 LIMIT = 200_000  # instructions
 DEFINED = 100  # partitions that only stand in the configuration, but for those started
+OTHERS = 5
 TENANTS = WORK.format(f"mode=compute loops={ENDLESS}") + SERIAL.format(f"send={CONSOLE_BYTES}") + \
-    "[big]\nkernel = hello.elf\nmemory = 1G\nautostart = no\n" + "".join(
-        f"[g{number}]\nkernel = hello.elf\nmemory = 2M\nautostart = no\n"
-        for number in range(DEFINED - 3))
-COMMANDS = ("start big", "info big", "exits big", "dump big", "log big", "destroy big", "list",
-            "list -o json", "metrics", "dmesg", "help")
+    "[big]\nkernel = hello.elf\nmemory = 1G\nautostart = no\n" + \
+    "[many]\nkernel = hello.elf\nmemory = 16M\nvcpus = 64\nautostart = no\n" + \
+    "[again]\nkernel = fault.elf\nmemory = 64M\ncmdline = fault=cf9 after=1\n" + \
+    "on_reboot = restart\nautostart = no\n" + \
+    "".join(f"[g{number}]\nkernel = hello.elf\nmemory = 2M\nautostart = no\n"
+            for number in range(DEFINED - OTHERS))
+COMMANDS = ("start big", "info big", "exits big", "dump big", "log big", "destroy big",
+            "start many", "info many", "exits many", "dump many", "pause many", "resume many",
+            "reset many", "destroy many", "list", "list -o json", "metrics", "dmesg", "help")
+BESIDE_STARTS = "list", "help", "dump again", "metrics"
+MANY_STARTED = "list", "metrics", "top"
+LONG_LINE, PASTED = "set big cmdline=" + 400 * "x", 200 * "y"
+
+
+def list_candidates(machine):
+    """What Tab shows, twice."""
+    machine.send("start \t\t")
+    machine.expect_exact("> start ")
+    machine.expect_exact("> start ")
+    machine.send("\x03")
+    machine.expect_exact("bulkhead> ")
+
+
+def edit(machine):
+    """Keys in the midst of a long line, and back in the history."""
+    machine.send(LONG_LINE + "\x01" + PASTED + "\x05z")
+    machine.expect_exact("z")
+    machine.send("\x03")
+    machine.expect_exact("bulkhead> ")
+
+
+def command(text, where=""):
+    return text + where, lambda machine: machine.command(text, 200)
+
+
+ACTS = (
+    ("nothing", lambda machine: wait_for_seconds(machine, 1)),
+    *map(command, COMMANDS),
+    ("names listed by Tab", list_candidates),
+    ("a long line edited", edit),
+    ("console, 16 KiB shown", send_watched),
+    command("start again"),
+    *(command(text, ", beside starts") for text in BESIDE_STARTS),
+    command("reset serial"),
+    ("console, 16 KiB shown, beside starts", send_watched),
+    command("destroy again"),
+    *(command(f"start g{number}") for number in range(DEFINED - OTHERS)),
+    *(command(text, f", {DEFINED - OTHERS} started") for text in MANY_STARTED),
+)
 
 
 def measure_stretches(machine):
@@ -23,20 +68,14 @@ def measure_stretches(machine):
     def note(name, act):
         wait_for_seconds(machine, 0)
         counts.clear_longest()
-        act()
+        act(machine)
         after = counts.read()
         longest[name] = {"to_guest": after["longest"],
                          "to_interrupts": after["longest_interrupts"]}
 
     assert machine.json("start work")["ok"]
-    note("nothing", lambda: wait_for_seconds(machine, 1))
-    for command in COMMANDS:
-        note(command, lambda: machine.command(command, 200))
-    note("console, 16 KiB shown", lambda: send_watched(machine))
-    for number in range(DEFINED - 3):
-        machine.json(f"start g{number}")
-    for command in "list", "metrics", "top":
-        note(f"{command}, {DEFINED} started", lambda: machine.command(command, 200))
+    for name, act in ACTS:
+        note(name, act)
     machine.power_off()
     return longest
 
