@@ -185,13 +185,11 @@ def measure_small_guests(machine):
 
 
 def small_guests(emulator, count):
-    small = emulator == "bochs" and count == 1000  # Debian's Bochs has 2 GiB at most
-    memory, size = (2 * KIB, 3 * MIB // 2) if small else (MACHINE_MIB + 3 * count, 2 * MIB)
-    tenants = "".join(f"[g{number}]\nkernel = hello.elf\nmemory = {size // KIB}K\n"
-                      "autostart = no\n" for number in range(count))
+    tenants = "".join(f"[g{number}]\nkernel = hello.elf\nmemory = 2M\nautostart = no\n"
+                      for number in range(count))
     options = counting(entry_of(f"{GUESTS}/hello.elf")) if emulator == "qemu" else ()
     return run(f"{count}-small-guests", measure_small_guests, tenants, emulator=emulator,
-               memory=memory, parameter=count, options=options)
+               memory=MACHINE_MIB + 3 * count, parameter=count, options=options)
 
 
 # ---- one busy guest beside the bare machine ---------------------------------------------------
