@@ -450,7 +450,6 @@ bool monitor_poll(void)
 
     session.polling = true;
     session.idle_room = MAX(session.idle_room, terminal_room());
-    show_log();
     if (session.watching)
         more = poll_watch();
     else if (session.running)

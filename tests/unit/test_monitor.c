@@ -31,6 +31,7 @@
 #define RING_SIZE     65536
 #define SCREEN_SIZE   (1 << 20)
 #define FLEET         1000
+#define LONG_TURN     512 /* more than a turn of the monitor writes */
 #define MANY_POLLS    200000
 #define POLLS_AT_REST 20
 
@@ -1907,12 +1908,30 @@ static void test_log_lines_that_do_not_fit_are_counted(void **state)
     for (int i = 0; i < 1000; i++)
         monitor_log_output(news, sizeof(news) - 1);
     syscall(SYS_arch_prctl, ARCH_SET_GS, &paper_cpus[0]);
+    assert_true(monitor_poll());
+    assert_in_range(line.size, sizeof(news), LONG_TURN);
     settle();
     for (const char *at = line.screen; (at = strstr(at, news)) != NULL; at++)
         shown++;
     assert_true(shown > 100 && shown < 1000);
     snprintf(note, sizeof(note), "[%u lines of the log not shown, see dmesg]\r\n", 1000 - shown);
     EXPECT(note);
+}
+
+/* Each key draws the rest of the row anew. */
+static void test_keys_in_a_long_line_take_several_turns(void **state)
+{
+    static const char keys[] = "0123456789012345678901234567890";
+
+    type("set web cmdline=a line that is about as long as the terminal's row is wide\x01");
+    clear();
+    memcpy(line.input + line.input_size, keys, sizeof(keys) - 1);
+    line.input_size += sizeof(keys) - 1;
+    assert_true(monitor_poll());
+    assert_in_range(line.size, sizeof(keys), LONG_TURN);
+    settle();
+    assert_true(line.size > LONG_TURN);
+    type("\x15");
 }
 
 static void test_log_lines_show_while_a_command_waits(void **state)
@@ -2007,6 +2026,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_log_lines_do_not_tear_the_typed_line),
     TEST(test_log_lines_of_other_cpus_wait_for_a_poll),
     TEST(test_log_lines_that_do_not_fit_are_counted),
+    TEST(test_keys_in_a_long_line_take_several_turns),
     TEST(test_log_lines_show_while_a_command_waits),
     TEST(test_log_lines_stay_out_of_a_console),
     cmocka_unit_test_setup(test_the_end, setup), /* the last: the monitor does not return */
