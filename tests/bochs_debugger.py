@@ -5,6 +5,7 @@ tick of the machine's clock is an instruction, but for those that go by while a 
 import re
 import select
 import subprocess
+import threading
 
 from debugger import IMAGE, address_of, find_instruction
 
@@ -29,12 +30,16 @@ class BochsDebugger:
         while not PROMPT.search(text):
             assert select.select([self.answers], [], [], RUN_TIMEOUT)[0], "Bochs does not stop"
             data = self.answers.read(ANSWER_SIZE)
-            assert data, f"Bochs ended: {text[-300:]}"
+            if not data:
+                raise EOFError(f"Bochs ended: {text[-300:]}")
             text += data
         return text.decode(errors="replace")
 
     def say(self, text):
-        self.commands.write(f"{text}\n".encode())
+        try:
+            self.commands.write(f"{text}\n".encode())
+        except BrokenPipeError:
+            raise EOFError("Bochs ended") from None
 
     def ask(self, text):
         self.say(text)
@@ -98,9 +103,9 @@ def rests():
 
 
 class Account:
-    """Who executes how much on the only CPU of a machine under the hypervisor, with only one
-    partition: `guest` and `hypervisor`; VMLAUNCH and VMRESUME are the hypervisor's, an instruction
-    that exits the guest's."""
+    """Who executes how much on the only CPU of a machine under the hypervisor: `guest` and
+    `hypervisor`; VMLAUNCH and VMRESUME are the hypervisor's, an instruction that exits the guest's.
+    `stretches` are what the hypervisor executes from an exit or a wake-up to an entry or a rest."""
 
     def __init__(self, debugger, *marks):
         self.debugger = debugger
@@ -108,7 +113,8 @@ class Account:
         self.exit_points = [address_of(name) for name in EXIT_POINTS]
         self.rests = rests()
         self.guest = self.asleep = 0
-        self.start = self.now = self.entered = 0
+        self.start = self.now = self.entered = self.left = 0
+        self.stretches = []
         debugger.break_at(*self.entries, *self.exit_points, *self.rests, *marks)
         debugger.enable(False, *self.rests)
 
@@ -117,25 +123,47 @@ class Account:
         return self.now - self.start - self.guest - self.asleep
 
     def leave_guest(self):
+        self.left = self.now
         self.guest += self.now - self.entered
+
+    def leave_host(self):
+        self.stretches.append(self.now + 1 - self.left)
 
     def count(self, address):
         """What has gone by up to a stop, and what the CPU sleeps there."""
         if address in self.entries:
+            self.leave_host()
             self.entered = self.now + 1
         elif address in self.rests:
-            self.asleep += self.debugger.sleep()
+            self.leave_host()
+            asleep = self.debugger.sleep()
+            self.asleep += asleep
+            self.left = self.now + 1 + asleep
         else:
             self.leave_guest()
 
-    def run_to(self, mark):
+    def run_to(self, mark=None):
         """From the first guest's first instruction to one of a guest's. The machine must have
         been let go."""
         address, self.now = self.debugger.stop()
         assert address in self.entries, f"stopped at {address:#x}"
-        self.start = self.now + 1
+        self.start = self.left = self.now + 1
         self.debugger.enable(True, *self.rests)
         while address != mark:
             self.count(address)
             address, self.now = self.debugger.go_on()
         self.leave_guest()
+
+    def follow(self):
+        """Counts from the first guest's first instruction until Bochs ends, while the caller has the
+        machine. Returns the thread."""
+        def run():
+            try:
+                self.run_to()
+            except EOFError:
+                pass
+
+        thread = threading.Thread(target=run, daemon=True)
+        self.debugger.let_go()
+        thread.start()
+        return thread
