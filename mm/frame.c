@@ -182,13 +182,13 @@ static u64 find_frames(const struct chunk *chunk, u64 count)
     u64 run = 0;
 
     for (u64 frame = 0; frame < PAGES_PER_CHUNK; frame++) {
-        if (chunk->used[frame / 64] == UINT64_MAX) {
-            frame |= 63;
+        u64 free = ~chunk->used[frame / 64] >> frame % 64; /* from this one on */
+
+        if (!(free & 1)) {
+            frame = free ? frame + (u64)__builtin_ctzll(free) : frame | 63;
             run = 0;
-            continue;
         }
-        run = is_used(chunk, frame) ? 0 : run + 1;
-        if (run == count)
+        if (free && ++run == count)
             return frame + 1 - count;
     }
     return PAGES_PER_CHUNK;

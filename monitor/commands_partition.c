@@ -704,39 +704,50 @@ static void dump_part(struct request *request, struct vcpu *vcpu)
 }
 
 /* Each vCPU keeps its page for the next time. False when memory is short. */
-static bool ask_for_captures(struct request *request)
+static bool ask_for_capture(struct vm *vm, struct vcpu *vcpu)
 {
-    struct vm *vm = request->vm;
-
-    request->before = vm->starts;
-    for (u32 i = 0; i < vm->vcpu_count; i++) {
-        struct vcpu *vcpu = vm->vcpus[i];
-
-        if (vcpu->capture == NULL)
-            vcpu->capture = vm_alloc(vm, 1);
-        if (vcpu->capture == NULL)
-            return false;
-        spin_lock(&vm->lock);
-        vcpu->capture->done = false;
-        spin_unlock(&vm->lock);
-        vcpu_post(vcpu, REQUEST_CAPTURE);
-    }
+    if (vcpu->capture == NULL)
+        vcpu->capture = vm_alloc(vm, 1);
+    if (vcpu->capture == NULL)
+        return false;
+    spin_lock(&vm->lock);
+    vcpu->capture->done = false;
+    spin_unlock(&vm->lock);
+    vcpu_post(vcpu, REQUEST_CAPTURE);
     return true;
 }
 
 /* Those that are parked are CPU 0's to look at, the others answer when they can. */
-static bool have_captures(struct vm *vm)
+static bool have_capture(struct vm *vm, struct vcpu *vcpu)
 {
-    bool all = true;
+    bool done;
 
-    for (u32 i = 0; i < vm->vcpu_count; i++) {
-        if (vm->state != VM_RUNNING)
-            sched_capture_parked(vm->vcpus[i]);
-        spin_lock(&vm->lock);
-        all = all && vm->vcpus[i]->capture->done;
-        spin_unlock(&vm->lock);
+    if (vm->state != VM_RUNNING)
+        sched_capture_parked(vcpu);
+    spin_lock(&vm->lock);
+    done = vcpu->capture->done;
+    spin_unlock(&vm->lock);
+    return done;
+}
+
+/* The next vCPU's, if there is one: first all are asked (request->position 0), then looked at. */
+static enum progress capture_next(struct request *request)
+{
+    struct vm *vm = request->vm;
+    struct vcpu *vcpu = request->row < vm->vcpu_count ? vm->vcpus[request->row] : NULL;
+
+    if (vcpu == NULL) {
+        request->measured = request->position == 1;
+        request->position = request->measured ? 0 : 1;
+        request->row = 0;
+        return COMMAND_MORE;
     }
-    return all;
+    if (request->position == 0 && !ask_for_capture(vm, vcpu))
+        return request_fail(request, "no memory to dump '%s' into", vm->config.name);
+    if (request->position == 1 && !have_capture(vm, vcpu))
+        return COMMAND_WAITING;
+    request->row++;
+    return COMMAND_MORE;
 }
 
 static enum progress begin_dump(struct request *request)
@@ -747,15 +758,20 @@ static enum progress begin_dump(struct request *request)
         {"Message", "message", VALUE_TEXT},
     };
     struct vm *vm = request->vm;
+    enum progress progress;
 
     if (!vm_settled(vm))
         return COMMAND_WAITING;
     if (fail_without_vcpus(request))
         return COMMAND_DONE;
-    if ((request->step == 0 || request->before != vm->starts) && !ask_for_captures(request))
-        return request_fail(request, "no memory to dump '%s' into", vm->config.name);
-    if (!have_captures(vm))
-        return COMMAND_WAITING;
+    if (request->step == 0 || request->before != vm->starts) {
+        request->before = vm->starts;
+        request->row = 0;
+        request->position = 0;
+    }
+    progress = capture_next(request);
+    if (!request->measured)
+        return progress;
     output_begin(&request->output);
     request_fields(request, columns,
                    (const struct value[]){
@@ -765,7 +781,6 @@ static enum progress begin_dump(struct request *request)
                    },
                    ARRAY_SIZE(columns));
     output_open(&request->output, "vcpus", '[');
-    request->measured = true;
     return COMMAND_MORE;
 }
 
