@@ -17,6 +17,7 @@
 #define CONFIG_CMDLINE_SIZE   2048
 #define CONFIG_ERROR_SIZE     160
 #define CONFIG_CPUS_MAX       1024
+#define CONFIG_VCPUS_MAX      500
 #define CONFIG_WEIGHT_DEFAULT 100
 #define CONFIG_VALUE_SIZE     4096 /* the longest lists CPUs */
 #define CONFIG_MODULE         "tenants.conf"
