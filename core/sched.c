@@ -250,6 +250,18 @@ void sched_capture_parked(struct vcpu *vcpu)
     detach(cpu);
 }
 
+/* One that waits for a SIPI has nothing to do yet. */
+static void unpark(struct cpu *cpu, struct vcpu *vcpu)
+{
+    if (vcpu->activity != ACTIVITY_WAIT_FOR_SIPI || vcpu->lapic->events) {
+        make_runnable(cpu, vcpu, cpu->charged);
+        return;
+    }
+    vcpu->run_state = VCPU_BLOCKED;
+    vcpu->wake_deadline = DEADLINE_NONE;
+    vcpu->deaf = true;
+}
+
 static void serve(struct cpu *cpu, struct vcpu *vcpu, u32 requests)
 {
     if (requests & REQUEST_ADOPT) {
@@ -259,9 +271,10 @@ static void serve(struct cpu *cpu, struct vcpu *vcpu, u32 requests)
     }
     if (requests & REQUEST_PARK)
         park(cpu, vcpu);
-    else if ((requests & REQUEST_UNPARK) ||
-             ((requests & REQUEST_EVENT) && vcpu->run_state == VCPU_BLOCKED) ||
-             ((requests & REQUEST_UNCAP) && vcpu->run_state == VCPU_CAPPED))
+    else if (requests & REQUEST_UNPARK)
+        unpark(cpu, vcpu);
+    if (((requests & REQUEST_EVENT) && vcpu->run_state == VCPU_BLOCKED) ||
+        ((requests & REQUEST_UNCAP) && vcpu->run_state == VCPU_CAPPED))
         make_runnable(cpu, vcpu, cpu->charged);
     if ((requests & REQUEST_CAPTURE) && vcpu->run_state != VCPU_PARKED)
         capture(cpu, vcpu);
