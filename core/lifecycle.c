@@ -29,6 +29,8 @@ enum phase {
     PHASE_REZERO,
     PHASE_PLAN,
     PHASE_COPY,
+    PHASE_FINISH,
+    PHASE_BOARD,
     PHASE_LAUNCH,
     PHASE_TEARDOWN,
 };
@@ -241,7 +243,7 @@ static void step_copy(struct lifecycle_work *work)
     void *to;
 
     if (work->copy == work->plan.copy_count) {
-        work->phase = PHASE_LAUNCH;
+        work->phase = PHASE_FINISH;
         return;
     }
     size = copy->from ? MIN(copy->size - work->offset, COPY_STEP) : 0;
@@ -277,20 +279,37 @@ static u64 unix_seconds(void)
     return host.boot_unix_seconds + host_uptime_ns() / 1000000000;
 }
 
-static void step_launch(struct lifecycle_work *work)
+static void step_finish(struct lifecycle_work *work)
 {
     struct vm *vm = work->vm;
-    bool restart = work->restart;
-    struct vcpu_state state;
 
-    if (!loader_finish(&work->request, &vm->memory.ram, &work->plan, &state)) {
+    if (!loader_finish(&work->request, &vm->memory.ram, &work->plan, &vm->vcpus[0]->start_state)) {
         fail_start(work, work->plan.error);
         return;
     }
     guest_memory_unmap_images(&vm->memory);
+    work->phase = PHASE_BOARD;
+}
+
+static void step_board(struct lifecycle_work *work)
+{
+    struct vm *vm = work->vm;
+
     machine_init(vm->machine, vm->vcpu_count, vm->tsc_hz, unix_seconds(), vm->config.exit_port);
     vm->tsc_base = rdtsc();
-    vm_reset_vcpus(vm, &state);
+    work->offset = 0;
+    work->phase = PHASE_LAUNCH;
+}
+
+static void step_launch(struct lifecycle_work *work)
+{
+    struct vm *vm = work->vm;
+    bool restart = work->restart;
+
+    if (work->offset < vm->vcpu_count) {
+        vm_reset_vcpu(vm->vcpus[work->offset++]);
+        return;
+    }
     end_work(work, VM_STARTING);
     launch(vm);
     log_info("'%s' %s: %s, %lu MiB, %u vCPU%s", vm->config.name, restart ? "restarted" : "started",
@@ -598,9 +617,9 @@ static void look_at(struct vm *vm)
 /* ---- steps ----------------------------------------------------------------------------------- */
 
 static void (*const steps[])(struct lifecycle_work *work) = {
-    [PHASE_VCPUS] = step_vcpus,       [PHASE_MEMORY] = step_memory, [PHASE_REZERO] = step_rezero,
-    [PHASE_PLAN] = step_plan,         [PHASE_COPY] = step_copy,     [PHASE_LAUNCH] = step_launch,
-    [PHASE_TEARDOWN] = step_teardown,
+    [PHASE_VCPUS] = step_vcpus, [PHASE_MEMORY] = step_memory, [PHASE_REZERO] = step_rezero,
+    [PHASE_PLAN] = step_plan,   [PHASE_COPY] = step_copy,     [PHASE_FINISH] = step_finish,
+    [PHASE_BOARD] = step_board, [PHASE_LAUNCH] = step_launch, [PHASE_TEARDOWN] = step_teardown,
 };
 
 /* In the partition's own address space, but for teardown, which takes that away. */

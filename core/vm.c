@@ -229,22 +229,16 @@ static void reset_msrs(struct vcpu *vcpu)
     vcpu->msrs = (struct vcpu_msrs){.mtrr_def_type = BIT(11) | 6};
 }
 
-void vm_reset_vcpus(struct vm *vm, const struct vcpu_state *first)
+void vm_reset_vcpu(struct vcpu *vcpu)
 {
-    for (u32 i = 0; i < vm->vcpu_count; i++) {
-        struct vcpu *vcpu = vm->vcpus[i];
-
-        if (i == 0)
-            vcpu->start_state = *first;
-        else
-            vcpu_state_reset(&vcpu->start_state, false);
-        vcpu->activity = i == 0 ? ACTIVITY_ACTIVE : ACTIVITY_WAIT_FOR_SIPI;
-        vcpu->start_pending = true;
-        vcpu->tsc_offset = vm_tsc_offset(vm, vcpu);
-        vcpu->tsc_offset_stale = true;
-        vcpu->timer_deadline = 0;
-        vcpu->requests = 0;
-        reset_msrs(vcpu);
-        xstate_reset(vcpu);
-    }
+    if (vcpu->index != 0)
+        vcpu_state_reset(&vcpu->start_state, false);
+    vcpu->activity = vcpu->index == 0 ? ACTIVITY_ACTIVE : ACTIVITY_WAIT_FOR_SIPI;
+    vcpu->start_pending = true;
+    vcpu->tsc_offset = vm_tsc_offset(vcpu->vm, vcpu);
+    vcpu->tsc_offset_stale = true;
+    vcpu->timer_deadline = 0;
+    vcpu->requests = 0;
+    reset_msrs(vcpu);
+    xstate_reset(vcpu);
 }

@@ -23,8 +23,8 @@ bool vm_free_parts(struct vm *vm);
 /* Frees a stopped partition. */
 void vm_delete(struct vm *vm);
 
-/* Power-on state for all vCPUs: the first as `first`, the others wait for SIPI. They are parked.
- * vm->tsc_base is set already. */
-void vm_reset_vcpus(struct vm *vm, const struct vcpu_state *first);
+/* Power-on state for one that is parked: the first gets its start_state, which the loader has made,
+ * the others wait for SIPI. vm->tsc_base is set already. */
+void vm_reset_vcpu(struct vcpu *vcpu);
 
 #endif

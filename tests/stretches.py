@@ -20,7 +20,8 @@ TENANTS = WORK.format(f"mode=compute loops={ENDLESS}") + SERIAL.format(f"send={C
     "".join(f"[g{number}]\nkernel = hello.elf\nmemory = 2M\nautostart = no\n"
             for number in range(DEFINED - OTHERS))
 COMMANDS = ("start big", "info big", "exits big", "dump big", "log big", "destroy big",
-            "start many", "info many", "exits many", "dump many", "pause many", "resume many",
+            "start many", "info many", "exits many", "dump many", "pause many", "dump many",
+            "resume many",
             "reset many", "destroy many", "list", "list -o json", "metrics", "dmesg", "help")
 BESIDE_STARTS = "list", "help", "dump again", "metrics"
 MANY_STARTED = "list", "metrics", "top"
