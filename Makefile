@@ -37,7 +37,7 @@ $(BUILD)/%.o: %.c Makefile
 
 # What no exit runs through that comes often is built for size.
 SMALL := boot/% loader/% monitor/% drivers/% core/config core/dump core/features core/guest_port core/insn \
-         core/lifecycle core/log core/main core/mitigations core/panic core/port core/smp core/vcpu_state core/vm \
+         core/lifecycle core/log core/main core/mitigations core/panic core/port core/screen core/smp core/vcpu_state core/vm \
          devices/acpi_pm devices/chipset devices/pit devices/rtc lib/edit_distance lib/format mm/frame mm/host_space mm/pool \
          svm/probe svm/state vmx/capability vmx/state
 $(filter $(SMALL:%=$(BUILD)/%.o),$(OBJECTS)): CFLAGS += -Os

@@ -64,6 +64,7 @@ static void keep(const char *text, size_t size)
 static void emit(const char *text, size_t size)
 {
     if (log.panicking) {
+        keep(text, size);
         terminal_write_unlocked(text, size);
         return;
     }
@@ -105,13 +106,16 @@ void log_print(enum log_level level, const char *format, ...)
 
 size_t log_read(u64 *position, char *to, size_t size)
 {
+    bool locked = !log.panicking;
     size_t count = 0;
 
-    spin_lock(&log.lock);
+    if (locked)
+        spin_lock(&log.lock);
     if (log.written > LOG_RING_SIZE)
         *position = MAX(*position, log.written - LOG_RING_SIZE);
     while (count < size && *position < log.written)
         to[count++] = ring[(*position)++ % LOG_RING_SIZE];
-    spin_unlock(&log.lock);
+    if (locked)
+        spin_unlock(&log.lock);
     return count;
 }

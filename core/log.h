@@ -37,7 +37,8 @@ void log_set_output(void (*write)(const char *text, size_t size));
 /* Lines begin with the seconds since `tsc_base` from now on. */
 void log_set_clock(u64 tsc_hz, u64 tsc_base);
 
-/* From now on lines take no lock and go straight to the terminal: for panic alone. */
+/* From now on lines take no lock and go straight to the ring and the terminal, and log_read takes
+ * none: for panic alone. */
 void log_begin_panic(void);
 
 #endif

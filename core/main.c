@@ -13,11 +13,11 @@
 #include "core/panic.h"
 #include "core/port.h"
 #include "core/sched.h"
+#include "core/screen.h"
 #include "core/smp.h"
 #include "core/terminal.h"
 #include "core/version.h"
 #include "drivers/cpu.h"
-#include "drivers/framebuffer.h"
 #include "drivers/ioapic.h"
 #include "drivers/lapic.h"
 #include "drivers/pic.h"
@@ -25,7 +25,6 @@
 #include "drivers/rtc.h"
 #include "drivers/tsc.h"
 #include "drivers/uart.h"
-#include "drivers/vga_text.h"
 #include "lib/arith.h"
 #include "lib/string.h"
 #include "mm/host_space.h"
@@ -45,22 +44,11 @@ struct host host;
 
 static struct port *log_port; /* NULL: none besides the monitor's */
 static u32 log_port_lost;     /* lines */
-static struct vga_text vga;
-static struct framebuffer pixels;
-static bool has_vga, has_pixels;
 
 /* Of linker.ld: what HVM_BACKEND announces. */
 extern const struct hvm_ops *const backends_start[], *const backends_end[];
 
 _Noreturn void boot_main(u32 magic, u32 information, u64 tsc);
-
-static void screen_write(const char *text, size_t size)
-{
-    if (has_vga)
-        vga_text_write(&vga, text, size);
-    if (has_pixels)
-        framebuffer_write(&pixels, text, size);
-}
 
 /* A line that the second port has no room for is left out and counted: the log waits for nobody. */
 static void log_port_write(const char *text, size_t size)
@@ -92,7 +80,8 @@ static void log_output(const char *text, size_t size)
 {
     monitor_log_output(text, size);
     log_port_write(text, size);
-    screen_write(text, size);
+    if (this_cpu()->index != 0)
+        sched_wake_boot_cpu(); /* for the screen */
 }
 
 /* What stops the machine before there is a monitor: a sentence, then a halt. */
@@ -187,14 +176,14 @@ static void read_boot_information(u32 magic, u32 information)
         refuse(error);
 }
 
-static void show_earlier(void (*write)(const char *text, size_t size))
+static void show_earlier(void)
 {
     char earlier[128];
     size_t count;
     u64 shown = 0;
 
     while ((count = log_read(&shown, earlier, sizeof(earlier))) > 0)
-        write(earlier, count);
+        log_port_write(earlier, count);
 }
 
 static void set_up_log_port(void)
@@ -209,43 +198,9 @@ static void set_up_log_port(void)
     if (console_parse(value, &address, &baud))
         log_port = port_open(address, baud, &problem);
     if (log_port)
-        show_earlier(log_port_write);
+        show_earlier();
     else
         log_warn("command line: logport=%s %s", value, problem);
-}
-
-static bool set_up_pixels(const struct boot_framebuffer *fb, void *memory)
-{
-    struct framebuffer_format format = {
-        .pitch = fb->pitch,
-        .width = fb->width,
-        .height = fb->height,
-        .bits_per_pixel = fb->bits_per_pixel,
-        .red_position = fb->red_position,
-        .red_size = fb->red_size,
-        .green_position = fb->green_position,
-        .green_size = fb->green_size,
-        .blue_position = fb->blue_position,
-        .blue_size = fb->blue_size,
-    };
-
-    return framebuffer_init(&pixels, memory, &format);
-}
-
-/* What the firmware's screen shows: text mode's cells, or pixels. */
-static void set_up_screen(void)
-{
-    const struct boot_framebuffer *fb = &host.boot.framebuffer;
-    void *memory;
-
-    if (fb->kind == FRAMEBUFFER_NONE)
-        return;
-    memory = mmio_map(fb->address, (u64)fb->pitch * fb->height, MMIO_UNCACHED);
-    if (memory && fb->kind == FRAMEBUFFER_TEXT)
-        has_vga = vga_text_init(&vga, memory, fb->width, fb->height, fb->pitch);
-    else if (memory)
-        has_pixels = set_up_pixels(fb, memory);
-    show_earlier(screen_write);
 }
 
 static const void *acpi_map(void *context, paddr_t physical, u64 size)
@@ -535,6 +490,7 @@ static u64 housekeeping(struct cpu *cpu)
     soon |= guest_ports_poll();
     soon |= monitor_poll();
     next = do_lifecycle(cpu);
+    soon |= screen_poll();
     return soon ? MIN(next, rdtsc() + host_ns_to_tsc(CONSOLE_POLL_NS)) : next;
 }
 
@@ -551,11 +507,13 @@ u64 host_uptime_ns(void)
 void host_shutdown(bool reboot)
 {
     log_info(reboot ? "rebooting" : "powering off");
+    screen_flush();
     terminal_flush();
     if (!reboot)
         host_power_off(&host.acpi);
     if (!reboot)
         log_error("the machine does not power off: it may be switched off now");
+    screen_flush();
     terminal_flush();
     if (reboot)
         host_reboot(&host.acpi);
@@ -572,7 +530,7 @@ static _Noreturn void start(void)
     interrupts_init();
     if (!smp_init(CPUS_LIMIT))
         refuse("no memory for the boot CPU");
-    set_up_screen();
+    screen_init(&host.boot.framebuffer);
     set_up_log_port();
     listed = read_acpi(&count);
     set_up_interrupts(listed, count);

@@ -4,6 +4,7 @@
 
 #include "core/cpu.h"
 #include "core/log.h"
+#include "core/screen.h"
 #include "core/symbols.h"
 #include "core/terminal.h"
 #include "drivers/cpu.h"
@@ -131,6 +132,7 @@ static _Noreturn void vpanic(u64 rip, u64 rbp, const char *format, va_list argum
     print_backtrace(rip, rbp);
     stop_other_cpus();
     terminal_flush();
+    screen_flush();
     halt();
 }
 

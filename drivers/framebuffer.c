@@ -4,10 +4,8 @@
 
 #include "lib/string.h"
 
-#define DIMENSION_MAX 16384
-#define PIXEL_MAX     4 /* bytes */
-#define WORD          sizeof(u32)
-#define BRIGHTNESS    3 / 4 /* of the text */
+#define WORD       sizeof(u32)
+#define BRIGHTNESS 3 / 4 /* of the text */
 
 static u32 component(u32 position, u32 size)
 {
@@ -21,53 +19,59 @@ static bool is_component(u32 position, u32 size)
     return size > 0 && size <= 8 && position + size <= 32;
 }
 
-/* FONT_WIDTH pixels, in words: framebuffers are slow to write, and slower byte by byte. */
-static void put_pixels(const struct framebuffer *framebuffer, u8 *to, u8 bits)
+/* Framebuffers are slow to write, and slower byte by byte: hence whole words of pixels. */
+static void make_patterns(struct framebuffer *framebuffer)
 {
-    u8 pixels[FONT_WIDTH * PIXEL_MAX];
     u32 bytes = framebuffer->bytes_per_pixel;
 
-    for (u32 i = 0; i < FONT_WIDTH; i++) {
-        u32 color = bits & (0x80 >> i) ? framebuffer->color : 0;
+    for (u32 bits = 0; bits < ARRAY_SIZE(framebuffer->patterns); bits++)
+        for (u32 i = 0; i < PATTERN_PIXELS * bytes; i++)
+            if (bits & BIT(PATTERN_PIXELS - 1) >> i / bytes)
+                framebuffer->patterns[bits][i] = (u8)(framebuffer->color >> 8 * (i % bytes));
+}
 
-        for (u32 byte = 0; byte < bytes; byte++)
-            pixels[i * bytes + byte] = (u8)(color >> 8 * byte);
-    }
-    for (u32 i = 0; i < FONT_WIDTH * bytes; i += WORD)
-        __builtin_memcpy(to + i, pixels + i, WORD);
+static u8 *row_of(const struct framebuffer *framebuffer, u32 row)
+{
+    return framebuffer->memory + (u64)row * FONT_HEIGHT * framebuffer->pitch;
 }
 
 static void put_glyph(const struct framebuffer *framebuffer, u32 column, u32 row, const u8 *glyph)
 {
-    u8 *to = framebuffer->memory + (u64)row * FONT_HEIGHT * framebuffer->pitch +
-             column * FONT_WIDTH * framebuffer->bytes_per_pixel;
+    size_t size = PATTERN_PIXELS * framebuffer->bytes_per_pixel;
+    u8 *to = row_of(framebuffer, row) + column * 2 * size;
 
-    for (u32 y = 0; y < FONT_HEIGHT; y++, to += framebuffer->pitch)
-        put_pixels(framebuffer, to, glyph[y]);
+    for (u32 y = 0; y < FONT_HEIGHT; y++, to += framebuffer->pitch) {
+        const u8 *left = framebuffer->patterns[glyph[y] >> PATTERN_PIXELS];
+        const u8 *right = framebuffer->patterns[glyph[y] & (BIT(PATTERN_PIXELS) - 1)];
+
+        for (size_t i = 0; i < size; i += WORD) {
+            __builtin_memcpy(to + i, left + i, WORD);
+            __builtin_memcpy(to + size + i, right + i, WORD);
+        }
+    }
 }
 
-/* By the widest store: a line of the log must not take long. */
-static void clear_row(const struct framebuffer *framebuffer, u32 row)
+_Static_assert(FONT_WIDTH == 2 * PATTERN_PIXELS, "two patterns side by side");
+_Static_assert(PATTERN_PIXELS % WORD == 0, "patterns are whole words");
+
+static void clear_row(struct framebuffer *framebuffer, u32 row)
 {
-    u8 *to = framebuffer->memory + (u64)row * FONT_HEIGHT * framebuffer->pitch;
-    u32 size = framebuffer->columns * FONT_WIDTH * framebuffer->bytes_per_pixel;
-    u64 black = 0;
+    u8 *to = row_of(framebuffer, row);
 
     for (u32 y = 0; y < FONT_HEIGHT; y++, to += framebuffer->pitch)
-        for (u32 i = 0; i < size; i += sizeof(black))
-            __builtin_memcpy(to + i, &black, sizeof(black));
+        memset(to, 0, framebuffer->used[row] * FONT_WIDTH * framebuffer->bytes_per_pixel);
+    framebuffer->used[row] = 0;
 }
-
-_Static_assert(FONT_WIDTH * 2 % sizeof(u64) == 0, "two bytes are the least for a pixel");
 
 bool framebuffer_init(struct framebuffer *framebuffer, void *memory,
                       const struct framebuffer_format *info)
 {
     u32 bytes = DIV_ROUND_UP(info->bits_per_pixel, 8);
 
-    if (font_count == 0 || bytes < 2 || bytes > PIXEL_MAX || info->width < FONT_WIDTH ||
-        info->width > DIMENSION_MAX || info->height < FONT_HEIGHT || info->height > DIMENSION_MAX ||
-        info->pitch < info->width * bytes || info->pitch > DIMENSION_MAX * PIXEL_MAX)
+    if (font_count == 0 || bytes < 2 || bytes > FRAMEBUFFER_PIXEL_MAX || info->width < FONT_WIDTH ||
+        info->width > FRAMEBUFFER_DIMENSION_MAX || info->height < FONT_HEIGHT ||
+        info->height > FRAMEBUFFER_DIMENSION_MAX || info->pitch < info->width * bytes ||
+        info->pitch > FRAMEBUFFER_DIMENSION_MAX * FRAMEBUFFER_PIXEL_MAX)
         return false;
     if (!is_component(info->red_position, info->red_size) ||
         !is_component(info->green_position, info->green_size) ||
@@ -83,8 +87,11 @@ bool framebuffer_init(struct framebuffer *framebuffer, void *memory,
         .columns = info->width / FONT_WIDTH,
         .rows = info->height / FONT_HEIGHT,
     };
-    for (u32 row = 0; row < framebuffer->rows; row++)
+    make_patterns(framebuffer);
+    for (u32 row = 0; row < framebuffer->rows; row++) {
+        framebuffer->used[row] = (u16)framebuffer->columns;
         clear_row(framebuffer, row);
+    }
     return true;
 }
 
@@ -98,6 +105,8 @@ static void new_line(struct framebuffer *framebuffer)
 
 static void put_character(struct framebuffer *framebuffer, u8 c)
 {
+    u16 *used;
+
     if (c < FONT_FIRST + FONT_GLYPHS)
         c -= FONT_FIRST;
     else
@@ -105,6 +114,8 @@ static void put_character(struct framebuffer *framebuffer, u8 c)
     if (framebuffer->column == framebuffer->columns)
         new_line(framebuffer);
     put_glyph(framebuffer, framebuffer->column++, framebuffer->row, font_glyphs[c]);
+    used = &framebuffer->used[framebuffer->row];
+    *used = (u16)MAX(*used, framebuffer->column);
 }
 
 void framebuffer_write(struct framebuffer *framebuffer, const char *text, size_t size)

@@ -13,6 +13,10 @@
 #define FONT_WIDTH  8
 #define FONT_HEIGHT 16
 
+#define FRAMEBUFFER_DIMENSION_MAX 16384
+#define FRAMEBUFFER_PIXEL_MAX     4 /* bytes */
+#define PATTERN_PIXELS            4
+
 /* Made by scripts/font; the leftmost pixel of a row is the highest bit. */
 extern const u32 font_count; /* 0: there was no font when this was built */
 extern const u8 font_glyphs[FONT_GLYPHS][FONT_HEIGHT];
@@ -29,6 +33,8 @@ struct framebuffer {
     u32 color;
     u32 columns, rows;
     u32 column, row;
+    u8 patterns[1 << PATTERN_PIXELS][PATTERN_PIXELS * FRAMEBUFFER_PIXEL_MAX]; /* by their bits */
+    u16 used[FRAMEBUFFER_DIMENSION_MAX / FONT_HEIGHT]; /* by row: columns, from the left */
 };
 
 /* Clears the screen of this format at `memory`, where the caller mapped it. False when its

@@ -2,8 +2,6 @@
 /* SPDX-FileCopyrightText: The Bulkhead authors */
 #include "drivers/vga_text.h"
 
-#include "lib/string.h"
-
 #define LIGHT_GREY_ON_BLACK 0x0700
 #define CELL_SIZE           sizeof(u16)
 #define DIMENSION_MAX       512
@@ -32,12 +30,9 @@ bool vga_text_init(struct vga_text *vga, void *memory, u32 width, u32 height, u3
 static void new_line(struct vga_text *vga)
 {
     vga->column = 0;
-    if (vga->row + 1 < vga->height) {
-        vga->row++;
-        return;
-    }
-    memmove(vga->cells, vga->cells + vga->cells_per_row, vga->row * vga->cells_per_row * CELL_SIZE);
-    clear_row(vga, vga->row);
+    vga->row = (vga->row + 1) % vga->height;
+    /* The next row is clear already. */
+    clear_row(vga, (vga->row + 1) % vga->height);
 }
 
 static void put_cell(struct vga_text *vga, u8 c)

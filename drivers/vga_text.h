@@ -4,7 +4,8 @@
 #define BULKHEAD_DRIVERS_VGA_TEXT_H
 
 /* EGA text: cells of a character and an attribute (IBM VGA Technical Reference, alphanumeric
- * modes). One CPU at a time. */
+ * modes), written and never read, as it is not cached: below the last row it goes on in the first,
+ * one blank row ahead of it. One CPU at a time. */
 
 #include "lib/types.h"
 

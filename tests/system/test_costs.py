@@ -56,3 +56,19 @@ def no_stretch_in_host_mode_is_long(machine):
     problems = [f"{name}: {figures['to_guest']} instructions" for name, figures in longest.items()
                 if figures["to_guest"] > stretches.LIMIT]
     assert not problems, "; ".join(problems)
+
+
+# A start and its end log a line each.
+@system_test(stretches.TENANTS, **{**stretches.DESCRIPTION, "firmware": "uefi"}, timeout=200)
+def a_line_on_a_screen_of_pixels_takes_no_long_stretch(machine):
+    machine.boot()
+    counts = stretches.Counts(machine)
+    assert machine.json("start work")["ok"]
+    stretches.wait_for_seconds(machine, 0)
+    counts.clear_longest()
+    for command in "start g0", "destroy g0":
+        machine.command(command)
+    stretches.wait_for_seconds(machine, 0)
+    longest = counts.read()["longest"]
+    assert longest <= stretches.LIMIT, f"{longest} instructions"
+    machine.power_off()

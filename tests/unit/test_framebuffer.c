@@ -109,6 +109,16 @@ static void below_the_last_row_comes_the_first(void **state)
     shows((const char *const[]){"a   ", "    ", "ab  "});
 }
 
+/* Only what was used of a row is cleared; a shorter line that began anew does not count. */
+static void nothing_is_left_of_an_older_line(void **state)
+{
+    for (u32 bytes = 2; bytes <= 4; bytes++) {
+        open_screen(bytes, 0);
+        framebuffer_write(&framebuffer, "aaaa\rb\r\nbbbb\naaaa\nb", 19);
+        shows((const char *const[]){"b   ", "    ", "aaaa"});
+    }
+}
+
 static void formats_that_make_no_sense(void **state)
 {
     struct framebuffer_format bad[8];
@@ -134,6 +144,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_in_every_depth),
         cmocka_unit_test(below_the_last_row_comes_the_first),
+        cmocka_unit_test(nothing_is_left_of_an_older_line),
         cmocka_unit_test(formats_that_make_no_sense),
     };
 

@@ -57,30 +57,32 @@ static void shows(const char *const rows[HEIGHT])
 static void lines_and_wrapping(void **state)
 {
     shows((const char *const[]){"          ", "          ", "          "});
-    write_text("ab\ncdefghijklmn");
-    shows((const char *const[]){"ab        ", "cdefghijkl", "mn        "});
+    write_text("ab\ncdefghijklm");
+    shows((const char *const[]){"          ", "cdefghijkl", "m         "});
 }
 
-static void scrolling(void **state)
+static void below_the_last_row_comes_the_first(void **state)
 {
     write_text("1\n2\n3\n4");
-    shows((const char *const[]){"2         ", "3         ", "4         "});
+    shows((const char *const[]){"4         ", "          ", "3         "});
     write_text("\n\n\n");
     shows((const char *const[]){"          ", "          ", "          "});
 }
 
-static void a_full_row_does_not_scroll_yet(void **state)
+static void a_full_row_does_not_end_yet(void **state)
 {
-    write_text("1\n2\n0123456789");
-    shows((const char *const[]){"1         ", "2         ", "0123456789"});
+    write_text("1\n0123456789");
+    shows((const char *const[]){"1         ", "0123456789", "          "});
     write_text("\n");
-    shows((const char *const[]){"2         ", "0123456789", "          "});
+    shows((const char *const[]){"          ", "0123456789", "          "});
 }
 
 static void control_characters(void **state)
 {
-    write_text("abc\rX\n\b12\b3\a\x1B\n\tT\t\tU");
-    shows((const char *const[]){"13        ", "        T ", "        U "});
+    write_text("abc\rX\n\b12\b3\a\x1B");
+    shows((const char *const[]){"Xbc       ", "13        ", "          "});
+    write_text("\n\tT\t\tU");
+    shows((const char *const[]){"        U ", "          ", "        T "});
 }
 
 static void dimensions_that_make_no_sense(void **state)
@@ -106,8 +108,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lines_and_wrapping, open_screen, close_screen),
-        cmocka_unit_test_setup_teardown(scrolling, open_screen, close_screen),
-        cmocka_unit_test_setup_teardown(a_full_row_does_not_scroll_yet, open_screen, close_screen),
+        cmocka_unit_test_setup_teardown(below_the_last_row_comes_the_first, open_screen,
+                                        close_screen),
+        cmocka_unit_test_setup_teardown(a_full_row_does_not_end_yet, open_screen, close_screen),
         cmocka_unit_test_setup_teardown(control_characters, open_screen, close_screen),
         cmocka_unit_test(dimensions_that_make_no_sense),
     };
