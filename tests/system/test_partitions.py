@@ -265,3 +265,22 @@ def console(machine):
     machine.send("\r")
     machine.expect_exact(PROMPT)
     machine.power_off()
+
+
+# ---- many virtual CPUs ----
+MOST = 500
+
+
+@system_test(f"[most]\nkernel = hello.elf\nmemory = 8M\nvcpus = {MOST}\nautostart = yes\n", BOTH,
+             cpus=2, memory=256)
+def the_most_virtual_cpus(machine):
+    machine.boot()
+    machine.wait_in_log("most", "hello: a small guest")
+    assert machine.info("most")["vcpus"] == MOST
+    assert machine.json("reset most")["ok"]
+    machine.wait_until("it is started again", lambda: machine.info("most")["starts"] == 2)
+    assert machine.json("destroy most")["ok"]
+    machine.wait_for_state("most", "stopped")
+    answer = machine.json(f"set most vcpus={MOST + 1}")
+    assert f"vcpus: '{MOST + 1}' is not a number from 1 to {MOST}" in answer["error"], answer
+    machine.power_off()
