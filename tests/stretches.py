@@ -9,7 +9,7 @@ from loads import (CONSOLE_BYTES, ENDLESS, SERIAL, WORK, Counts, counting, run, 
 
 LIMIT = 200_000  # instructions
 VTX_IPS = 100_000_000  # with more, most of the time would be the guest's while the line sends
-VTX_SKIPS = ("metrics",)  # over three minutes each, which the line takes
+VTX_SKIPS = "metrics", "dump many"  # one to four minutes each, which the line takes
 DEFINED = 100  # partitions that only stand in the configuration, but for those started
 OTHERS = 5
 TENANTS = WORK.format(f"mode=compute loops={ENDLESS}") + SERIAL.format(f"send={CONSOLE_BYTES}") + \
