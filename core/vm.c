@@ -122,12 +122,15 @@ static u64 parts_pages(u32 count)
     return parts_before_lapics(count) / PAGE_SIZE + count * pages_of(sizeof(struct lapic));
 }
 
+/* The LAPICs are zeroed with their vCPUs: for many it takes long. */
 static bool make_shared_parts(struct vm *vm, u32 count)
 {
-    u8 *parts = vm_alloc(vm, parts_pages(count));
+    u8 *parts = pool_alloc_dirty(parts_pages(count));
 
     if (!parts)
         return false;
+    vm->hypervisor_pages += parts_pages(count);
+    memset(parts, 0, parts_before_lapics(count));
     vm->parts = parts;
     vm->vcpus = (struct vcpu **)(parts + vcpu_size());
     vm->machine =
@@ -160,6 +163,7 @@ bool vm_make_vcpu(struct vm *vm)
     vcpu->hvm = (struct hvm_vcpu *)((u8 *)vcpu + vcpu_own_size());
     vcpu->index = index;
     vcpu->lapic = &vm->machine->lapics[index];
+    memset(vcpu->lapic, 0, sizeof(*vcpu->lapic));
     vcpu->code.linear = GUEST_CODE_NOWHERE;
     list_init(&vcpu->mail);
     list_init(&vcpu->run);

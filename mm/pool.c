@@ -136,7 +136,7 @@ static void *pool_alloc_locked(u64 pages)
     return frame ? pool_virtual(frame) : NULL;
 }
 
-void *pool_alloc(u64 pages)
+void *pool_alloc_dirty(u64 pages)
 {
     void *memory;
 
@@ -145,6 +145,13 @@ void *pool_alloc(u64 pages)
     spin_lock(&pool.lock);
     memory = pool_alloc_locked(pages);
     spin_unlock(&pool.lock);
+    return memory;
+}
+
+void *pool_alloc(u64 pages)
+{
+    void *memory = pool_alloc_dirty(pages);
+
     if (memory)
         memset(memory, 0, pages * PAGE_SIZE);
     return memory;

@@ -26,6 +26,10 @@ struct memory_stats {
 /* `pages` zeroed pages that are contiguous, virtually and physically (at most 512); NULL when
  * memory is short. */
 void *pool_alloc(u64 pages);
+
+/* The same, with what their last owner left in them. */
+void *pool_alloc_dirty(u64 pages);
+
 void pool_free(void *memory, u64 pages);
 
 paddr_t pool_physical(const void *memory);

@@ -11,18 +11,20 @@ LIMIT = 200_000  # instructions
 VTX_IPS = 100_000_000  # with more, most of the time would be the guest's while the line sends
 VTX_SKIPS = "metrics", "dump many"  # one to four minutes each, which the line takes
 DEFINED = 100  # partitions that only stand in the configuration, but for those started
-OTHERS = 5
+OTHERS = 6
 TENANTS = WORK.format(f"mode=compute loops={ENDLESS}") + SERIAL.format(f"send={CONSOLE_BYTES}") + \
     "[big]\nkernel = hello.elf\nmemory = 1G\nautostart = no\n" + \
     "[many]\nkernel = hello.elf\nmemory = 16M\nvcpus = 64\nautostart = no\n" + \
+    "[most]\nkernel = hello.elf\nmemory = 16M\nvcpus = 500\nautostart = no\n" + \
     "[again]\nkernel = fault.elf\nmemory = 64M\ncmdline = fault=cf9 after=1\n" + \
     "on_reboot = restart\nautostart = no\n" + \
     "".join(f"[g{number}]\nkernel = hello.elf\nmemory = 2M\nautostart = no\n"
             for number in range(DEFINED - OTHERS))
 COMMANDS = ("start big", "info big", "exits big", "dump big", "log big", "destroy big",
             "start many", "info many", "exits many", "dump many", "pause many", "dump many",
-            "resume many",
-            "reset many", "destroy many", "list", "list -o json", "metrics", "dmesg", "help")
+            "resume many", "reset many", "destroy many", "start most", "pause most",
+            "resume most", "reset most", "destroy most", "list", "list -o json", "metrics",
+            "dmesg", "help")
 BESIDE_STARTS = "list", "help", "dump again", "metrics"
 MANY_STARTED = "list", "metrics", "top"
 LONG_LINE, PASTED = "set big cmdline=" + 400 * "x", 200 * "y"
