@@ -154,6 +154,20 @@ class Account:
             address, self.now = self.debugger.go_on()
         self.leave_guest()
 
+    def run_to_guest(self, mark):
+        """From one of the hypervisor's instructions to the first guest's. The machine must have
+        been let go."""
+        address, self.now = self.debugger.stop()
+        assert address == mark, f"stopped at {address:#x}"
+        self.start = self.left = self.now
+        self.debugger.enable(False, mark)
+        self.debugger.enable(True, *self.rests)
+        while address not in self.entries:
+            if address in self.rests:
+                self.count(address)
+            address, self.now = self.debugger.go_on()
+        self.leave_host()
+
     def follow(self):
         """Counts from the first guest's first instruction until Bochs ends, while the caller has the
         machine. Returns the thread."""
