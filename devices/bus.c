@@ -214,7 +214,7 @@ static bool port_access(struct machine *machine, struct access *access, struct e
     bus_access_handler *handler = port_groups[find_group(access->address)].access;
     u32 within = access->address % GROUP_SIZE;
 
-    if (access->write && machine->exit_port >= 0 && access->address == (u64)machine->exit_port) {
+    if (access->write && access->address == (u64)machine->exit_port) {
         effects->ops->power(effects, POWER_EXIT, access->value);
         return true;
     }
