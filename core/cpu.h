@@ -60,7 +60,8 @@ struct cpu {
     struct list mailbox;
     struct vcpu *serving; /* whose requests are being looked at: it may not be freed */
 
-    u64 slice;          /* TSC ticks */
+    u64 slice;          /* TSC ticks, as the next */
+    u64 busy_max;       /* how long it may be without a vCPU before the rest waits */
     u64 housekeep_at;   /* host TSC: when the housekeeping wants to be called again */
     u64 housekeep_by;   /* when it is called even if vCPUs wait: that, or a slice after the last */
     u64 housekeep_from; /* if vCPUs wait, not before: they get as long as it took */

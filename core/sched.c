@@ -101,10 +101,9 @@ u64 sched_resting(const struct cpu *cpu)
     return __atomic_load_n(&cpu->resting, __ATOMIC_RELAXED) && now > since ? now - since : 0;
 }
 
-/* Has this CPU done enough for now that is not running a vCPU? */
-static bool is_overdue(const struct cpu *cpu)
+bool sched_is_overdue(const struct cpu *cpu)
 {
-    return rdtsc() - cpu->busy_since > host_ns_to_tsc(BUSY_NS);
+    return rdtsc() - cpu->busy_since > cpu->busy_max;
 }
 
 /* When it may go on with that. */
@@ -322,19 +321,23 @@ static void drain_mailbox(struct cpu *cpu)
         limit--;
         sched_charge(cpu, &vcpu->statistics.host_cycles);
         serve(cpu, vcpu, __atomic_exchange_n(&vcpu->requests, 0, __ATOMIC_SEQ_CST));
-        if (is_overdue(cpu))
+        if (sched_is_overdue(cpu))
             limit = 0;
     }
 }
 
+/* One at least, as else none might ever be. */
 static void run_timers(struct cpu *cpu)
 {
-    while (!list_empty(&cpu->timers)) {
+    bool overdue = false;
+
+    while (!list_empty(&cpu->timers) && !overdue) {
         struct vcpu *vcpu = LIST_ENTRY(cpu->timers.next, struct vcpu, run);
 
         if (vcpu->wake_deadline > rdtsc())
             return;
         make_runnable(cpu, vcpu, cpu->charged);
+        overdue = sched_is_overdue(cpu);
     }
 }
 
@@ -535,10 +538,10 @@ static void run_once(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
         arm_timer(cpu, cpu->charged, vcpu->deadline);
     host.hvm->enter(vcpu, vcpu->deadline, &exit);
     sched_charge(cpu, &statistics->guest_cycles);
-    cpu->busy_since = cpu->charged;
     statistics->exits[exit.kind]++;
     if (!exit.served)
         handle_exit(cpu, vcpu, &exit);
+    cpu->busy_since = cpu->charged;
 }
 
 /* After it ran from host TSC `start` on, when `sharers` of its partition's vCPUs were active. */
@@ -609,7 +612,7 @@ static u64 run_limit(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
     if (!must_look(cpu, vcpu))
         return limit;
-    if (!is_overdue(cpu) || __atomic_load_n(&vcpu->requests, __ATOMIC_SEQ_CST) != 0)
+    if (!sched_is_overdue(cpu) || __atomic_load_n(&vcpu->requests, __ATOMIC_SEQ_CST) != 0)
         return 0;
     return MIN(limit, busy_again(cpu));
 }
@@ -684,8 +687,7 @@ static void keep_house(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu), bo
 
     if (asked)
         cpu->housekeep_at = cpu->housekeep_by = 0;
-    if (cpu->queue.count != 0 &&
-        (begin < MAX(cpu->housekeep_from, cpu->housekeep_by) || is_overdue(cpu)))
+    if (cpu->queue.count != 0 && begin < MAX(cpu->housekeep_from, cpu->housekeep_by))
         return;
     cpu->housekeep_at = housekeeping(cpu);
     sched_charge(cpu, &cpu->own_cycles);
@@ -693,10 +695,11 @@ static void keep_house(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu), bo
     cpu->housekeep_from = cpu->charged + (cpu->charged - begin);
 }
 
-/* The vCPU that runs gives way to it then. */
-static u64 next_housekeeping(const struct cpu *cpu)
+/* The vCPU that runs gives way then. */
+static u64 next_look(const struct cpu *cpu)
 {
-    u64 next = MAX(cpu->housekeep_at, cpu->housekeep_from);
+    u64 housekeep = MAX(cpu->housekeep_at, cpu->housekeep_from);
+    u64 next = MIN(next_timer(cpu), housekeep);
 
     return MAX(next, busy_again(cpu));
 }
@@ -719,7 +722,7 @@ static void pass(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
     share_work(cpu);
     vcpu = choose(cpu);
     if (vcpu) {
-        run_vcpu(cpu, vcpu, MIN(next_timer(cpu), next_housekeeping(cpu)));
+        run_vcpu(cpu, vcpu, next_look(cpu));
         return;
     }
     if (cpu->housekeep_at > rdtsc() && !cpu->reschedule && !cpu->woken)
@@ -731,6 +734,7 @@ static void pass(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
 _Noreturn void sched_loop(struct cpu *cpu, u64 (*housekeeping)(struct cpu *cpu))
 {
     cpu->slice = host_ns_to_tsc(host.config.slice_ns);
+    cpu->busy_max = host_ns_to_tsc(BUSY_NS);
     cpu->started = cpu->charged = rdtsc();
     cpu->housekeep_at = housekeeping ? 0 : DEADLINE_NONE;
     for (;;)

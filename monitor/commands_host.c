@@ -202,10 +202,13 @@ static const char *whose(const struct cpu *cpu)
 
     text[0] = '\0';
     for (const struct vm *vm = vm_next(NULL); vm != NULL; vm = vm_next(vm))
-        for (u32 i = 0; vm->vcpus != NULL && i < vm->vcpu_count; i++)
-            if (vm->vcpus[i]->cpu == cpu && size + CONFIG_NAME_SIZE + 12 < sizeof(text))
+        for (u32 i = 0; vm->vcpus != NULL && i < vm->vcpu_count; i++) {
+            if (size + CONFIG_NAME_SIZE + 12 >= sizeof(text))
+                return text;
+            if (vm->vcpus[i]->cpu == cpu)
                 size += (size_t)snprintf(text + size, sizeof(text) - size, "%s%s/%u",
                                          size > 0 ? " " : "", vm->config.name, i);
+        }
     return text;
 }
 

@@ -13,13 +13,12 @@
 #include "mm/pool.h"
 #include "monitor/command.h"
 
-#define INTERVAL_NS    1000000000UL
-#define SAMPLES_A_STEP 4
-#define SCREEN_ROWS    20
-#define CLEAR_SCREEN   "\x1b[2J"
-#define HOME           "\x1b[H"
-#define CLEAR_LINE     "\x1b[K"
-#define CLEAR_BELOW    "\x1b[J"
+#define INTERVAL_NS  1000000000UL
+#define SCREEN_ROWS  20
+#define CLEAR_SCREEN "\x1b[2J"
+#define HOME         "\x1b[H"
+#define CLEAR_LINE   "\x1b[K"
+#define CLEAR_BELOW  "\x1b[J"
 
 /* Another one with each key. */
 static const char sort_keys[] = "csem";
@@ -46,16 +45,13 @@ static void take_one(struct vm *vm)
     vm->top.values[TOP_MEMORY] = vm->vcpus != NULL ? vm->memory.mapped : 0;
 }
 
-/* Behind request->vm; true when all are taken, and then that is NULL. */
-static bool take_some(struct request *request)
+/* That behind request->vm; true when all are taken, and then that is NULL. */
+static bool take_next(struct request *request)
 {
-    for (u32 i = 0; i < SAMPLES_A_STEP; i++) {
-        request->vm = vm_next(request->vm);
-        if (request->vm == NULL)
-            return true;
+    request->vm = vm_next(request->vm);
+    if (request->vm != NULL)
         take_one(request->vm);
-    }
-    return false;
+    return request->vm == NULL;
 }
 
 static void take_idle(void)
@@ -177,7 +173,7 @@ static enum progress wait_and_take(struct request *request)
         request->position = now;
         request->end = now + host_ns_to_tsc(INTERVAL_NS);
     }
-    request->begun = take_some(request) && request->before != 0;
+    request->begun = take_next(request) && request->before != 0;
     return COMMAND_MORE;
 }
 

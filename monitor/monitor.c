@@ -390,13 +390,13 @@ static void poll_command(void)
     }
     if (session.progress == COMMAND_LIVE && session.request.key == 0)
         take_key();
-    for (u32 i = 0; i < STEPS_A_POLL && has_room() && session.written - written < OUTPUT_A_POLL;
-         i++) {
+    for (u32 i = 0; i < STEPS_A_POLL && has_room(); i++) {
         session.progress = command_step(&session.request);
         session.request.key = 0;
         if (session.progress == COMMAND_DONE)
             end_command();
-        if (session.progress != COMMAND_MORE)
+        if (session.progress != COMMAND_MORE || session.written - written >= OUTPUT_A_POLL ||
+            sched_is_overdue(cpus[0]))
             return;
     }
 }

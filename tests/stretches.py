@@ -22,9 +22,9 @@ TENANTS = WORK.format(f"mode=compute loops={ENDLESS}") + SERIAL.format(f"send={C
             for number in range(DEFINED - OTHERS))
 COMMANDS = ("start big", "info big", "exits big", "dump big", "log big", "destroy big",
             "start many", "info many", "exits many", "dump many", "pause many", "dump many",
-            "resume many", "reset many", "destroy many", "start most", "pause most",
-            "resume most", "reset most", "destroy most", "list", "list -o json", "metrics",
+            "resume many", "reset many", "destroy many", "list", "list -o json", "metrics",
             "dmesg", "help")
+BESIDE_MOST = "list", "top", "host"
 BESIDE_STARTS = "list", "help", "dump again", "metrics"
 MANY_STARTED = "list", "metrics", "top"
 LONG_LINE, PASTED = "set big cmdline=" + 400 * "x", 200 * "y"
@@ -54,6 +54,9 @@ def command(text, where=""):
 ACTS = (
     ("nothing", lambda machine: wait_for_seconds(machine, 1)),
     *map(command, COMMANDS),
+    command("start most"),
+    *(command(text, ", beside most") for text in BESIDE_MOST),
+    *map(command, ("pause most", "resume most", "reset most", "destroy most")),
     ("names listed by Tab", list_candidates),
     ("a long line edited", edit),
     ("console, 16 KiB shown", send_watched),
