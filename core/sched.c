@@ -101,7 +101,8 @@ u64 sched_resting(const struct cpu *cpu)
     return __atomic_load_n(&cpu->resting, __ATOMIC_RELAXED) && now > since ? now - since : 0;
 }
 
-bool sched_is_overdue(const struct cpu *cpu)
+/* Has this CPU done enough for now that is not running a vCPU? */
+static bool is_overdue(const struct cpu *cpu)
 {
     return rdtsc() - cpu->busy_since > cpu->busy_max;
 }
@@ -321,7 +322,7 @@ static void drain_mailbox(struct cpu *cpu)
         limit--;
         sched_charge(cpu, &vcpu->statistics.host_cycles);
         serve(cpu, vcpu, __atomic_exchange_n(&vcpu->requests, 0, __ATOMIC_SEQ_CST));
-        if (sched_is_overdue(cpu))
+        if (is_overdue(cpu))
             limit = 0;
     }
 }
@@ -337,7 +338,7 @@ static void run_timers(struct cpu *cpu)
         if (vcpu->wake_deadline > rdtsc())
             return;
         make_runnable(cpu, vcpu, cpu->charged);
-        overdue = sched_is_overdue(cpu);
+        overdue = is_overdue(cpu);
     }
 }
 
@@ -612,7 +613,7 @@ static u64 run_limit(struct cpu *cpu, struct vcpu *vcpu, u64 limit)
 {
     if (!must_look(cpu, vcpu))
         return limit;
-    if (!sched_is_overdue(cpu) || __atomic_load_n(&vcpu->requests, __ATOMIC_SEQ_CST) != 0)
+    if (!is_overdue(cpu) || __atomic_load_n(&vcpu->requests, __ATOMIC_SEQ_CST) != 0)
         return 0;
     return MIN(limit, busy_again(cpu));
 }

@@ -51,9 +51,6 @@ struct cpu *sched_place(const struct vm *vm);
  * cap. After a change of vm->config, whose cpus must leave one CPU that is allowed. CPU 0. */
 void sched_config_changed(struct vm *vm);
 
-/* Has this CPU, which is the caller's, done enough for now that is not running a vCPU? */
-bool sched_is_overdue(const struct cpu *cpu);
-
 /* TSC ticks that a CPU has been resting for and that are not charged yet. Any CPU. */
 u64 sched_resting(const struct cpu *cpu);
 

@@ -44,6 +44,7 @@ struct request {
     bool option;   /* command->option is given */
     bool begun;    /* the answer is */
     u8 key;        /* typed since the last step while it was live; 0: none */
+    u32 looked_at; /* vCPUs in this turn: each takes as long as a byte of output */
     struct page page;
     u64 before; /* vm->starts at the beginning */
     struct table table;

@@ -48,6 +48,7 @@ static bool list_row(struct request *request, u32 index, struct value *values)
     if (vm == NULL)
         return false;
     request->vm = (struct vm *)(uintptr_t)vm;
+    request->looked_at += vm->vcpu_count;
     vm_statistics(vm, &sum);
     values[0].text = vm->config.name;
     values[1].text = vm_state_name(vm);

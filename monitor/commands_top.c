@@ -49,9 +49,11 @@ static void take_one(struct vm *vm)
 static bool take_next(struct request *request)
 {
     request->vm = vm_next(request->vm);
-    if (request->vm != NULL)
-        take_one(request->vm);
-    return request->vm == NULL;
+    if (request->vm == NULL)
+        return true;
+    request->looked_at += request->vm->vcpu_count;
+    take_one(request->vm);
+    return false;
 }
 
 static void take_idle(void)

@@ -390,13 +390,14 @@ static void poll_command(void)
     }
     if (session.progress == COMMAND_LIVE && session.request.key == 0)
         take_key();
+    session.request.looked_at = 0;
     for (u32 i = 0; i < STEPS_A_POLL && has_room(); i++) {
         session.progress = command_step(&session.request);
         session.request.key = 0;
         if (session.progress == COMMAND_DONE)
             end_command();
-        if (session.progress != COMMAND_MORE || session.written - written >= OUTPUT_A_POLL ||
-            sched_is_overdue(cpus[0]))
+        if (session.progress != COMMAND_MORE ||
+            session.written - written + session.request.looked_at >= OUTPUT_A_POLL)
             return;
     }
 }
