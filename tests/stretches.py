@@ -48,7 +48,12 @@ def edit(machine):
 
 
 def command(text, where=""):
-    return text + where, lambda machine: machine.command(text, 200)
+    def act(machine):
+        machine.command(text, 200)
+        if where:
+            wait_for_seconds(machine, 0)  # a line of the log has a prompt, too
+
+    return text + where, act
 
 
 ACTS = (
