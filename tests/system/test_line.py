@@ -176,7 +176,7 @@ FLOODS = "".join(f"[{name}]\nkernel = fault.elf\nmemory = 8M\ncmdline = fault=fl
 
 @system_test(FLOODS, {"vtx": {**VTX, "parameter": 100}, "amd": {**AMD, "parameter": 1000},
                       "vtx-long": {**VTX, "parameter": 1000, "timeout": 1000, "long": True}},
-             cpus=2, memory=256, timeout=400)
+             cpus=2, memory=256, timeout=800)
 def commands_answer_in_a_flood(machine):
     machine.boot()
     for name in "one", "two", "three":
