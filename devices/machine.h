@@ -20,7 +20,7 @@
 struct machine {
     u64 tsc_hz;     /* ticks of machine time in a second */
     u32 vcpu_count; /* elements of lapics */
-    s32 exit_port;  /* configured port that ends the machine, or -1 */
+    s32 exit_port;  /* that ends the machine; -1, which no address is: none */
     struct pic pic;
     struct ioapic ioapic;
     struct pit pit;

@@ -21,7 +21,7 @@
 #define EVENTS_MAX     64
 #define BYTES_A_POLL   64
 #define STEPS_A_POLL   4
-#define OUTPUT_A_POLL  256  /* bytes, after which no other step, key, line or event is begun */
+#define OUTPUT_A_POLL  256  /* bytes, or vCPUs looked at, after which nothing else is begun */
 #define QUEUED_MAX     4096 /* of a command's output in the terminal's ring, for Ctrl-C's sake */
 #define ECHO_ROOM      8192 /* more than any one key makes the editor write */
 
